@@ -1,0 +1,1 @@
+"""Noise levels and steps: pure functions of tensors, shared by streaming and training."""
