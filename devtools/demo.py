@@ -1,0 +1,124 @@
+"""The quickstart workflow through ComfyUI's HTTP API, as any batch client would run it."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import shutil
+import time
+import urllib.error
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from .host import ROOT
+from .server import Server, tail
+from .terminal import DevError, say
+
+QUICKSTART = ROOT / "workflows" / "api" / "talkstream_quickstart.json"
+EXAMPLES_CLASS = "TalkStreamExamples"
+IMAGE_SLOT, AUDIO_SLOT = 0, 1
+Graph = dict[str, dict]
+
+
+def run_demo(server: Server, *, image: Path | None, audio: Path | None, out: Path) -> Path:
+    """Queue the quickstart with the user's files in place of the examples; copies the MP4 to `out`."""
+    graph: Graph = json.loads(QUICKSTART.read_text("utf-8"))
+    if image:
+        graph = replace_example(graph, IMAGE_SLOT, "LoadImage", {"image": upload(server, image)})
+    if audio:
+        graph = replace_example(graph, AUDIO_SLOT, "LoadAudio", {"audio": upload(server, audio)})
+    started = time.monotonic()
+    outputs = wait_for_outputs(server, queue(server, graph))
+    made = written_video(server, outputs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made, out)
+    say(f"Made in {time.monotonic() - started:.1f} s, {out.stat().st_size / 1e6:.1f} MB")
+    return out
+
+
+def replace_example(graph: Graph, slot: int, class_type: str, inputs: dict[str, str]) -> Graph:
+    """A copy of an API graph in which one output of the examples node comes from a core loader instead."""
+    examples = next((key for key, node in graph.items() if node["class_type"] == EXAMPLES_CLASS), None)
+    if examples is None:
+        raise DevError(
+            f"{QUICKSTART.name} has no {EXAMPLES_CLASS} node whose picture or voice could be replaced"
+        )
+    loader = f"{class_type}_{slot}"
+    changed: Graph = {loader: {"class_type": class_type, "inputs": inputs}}
+    for key, node in graph.items():
+        relinked = {k: [loader, 0] if v == [examples, slot] else v for k, v in node["inputs"].items()}
+        changed[key] = {**node, "inputs": relinked}
+    links = [
+        value for node in changed.values() for value in node["inputs"].values() if isinstance(value, list)
+    ]
+    if all(link[0] != examples for link in links):
+        del changed[examples]
+    return changed
+
+
+def upload(server: Server, path: Path) -> str:
+    """Send a picture or a sound to ComfyUI's input folder; returns the name its loaders know it by."""
+    if not path.is_file():
+        raise DevError(f"{path} does not exist: give the path of an image or audio file")
+    boundary = uuid.uuid4().hex
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n'
+    body = b"".join([head.encode(), f"Content-Type: {kind}\r\n\r\n".encode(), path.read_bytes()])
+    body += f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue'.encode()
+    body += f"\r\n--{boundary}--\r\n".encode()
+    answer = server.request("/upload/image", body, content_type=f"multipart/form-data; boundary={boundary}")
+    return json.loads(answer)["name"]
+
+
+def queue(server: Server, graph: Graph) -> str:
+    """POST an API graph; returns the prompt's id. Raises DevError with ComfyUI's reasons where it refuses."""
+    try:
+        return server.json("/prompt", {"prompt": graph, "client_id": uuid.uuid4().hex})["prompt_id"]
+    except urllib.error.HTTPError as error:
+        answer = error.read().decode(errors="replace")
+        raise DevError(f"ComfyUI refused the workflow ({error.code}): {answer}") from error
+
+
+def wait_for_outputs(server: Server, prompt_id: str) -> dict[str, dict]:
+    """Poll the history until the prompt is done, showing what ComfyUI logs meanwhile; returns its outputs."""
+    log = follow(server.log)
+    while True:
+        for line in next(log):
+            say(f"  {line}")
+        if server.process.poll() is not None:
+            raise DevError(f"ComfyUI ended while it ran the workflow; its last lines:\n{tail(server.log)}")
+        entry = server.json(f"/history/{prompt_id}").get(prompt_id)
+        if entry and entry["status"]["completed"]:
+            return entry["outputs"]
+        if entry and entry["status"]["status_str"] == "error":
+            raise DevError(f"The workflow failed: {failure(entry)}")
+        time.sleep(0.3)
+
+
+def follow(log: Path) -> Iterator[list[str]]:
+    """Each step gives the whole lines that a growing log has gained since the last one."""
+    with log.open("rb") as handle:
+        handle.seek(0, 2)
+        rest = b""
+        while True:
+            *lines, rest = (rest + handle.read()).replace(b"\r", b"\n").split(b"\n")
+            yield [line.decode(errors="replace") for line in lines if line.strip()]
+
+
+def failure(entry: dict) -> str:
+    """The sentence of a failed history entry: node and exception text."""
+    for kind, content in entry["status"]["messages"]:
+        if kind == "execution_error":
+            return f"{content['node_type']} #{content['node_id']}: {content['exception_message'].strip()}"
+    return "it was interrupted"
+
+
+def written_video(server: Server, outputs: dict[str, dict]) -> Path:
+    """Path of the MP4 among a prompt's outputs."""
+    for output in outputs.values():
+        for value in output.values():
+            for item in value if isinstance(value, list) else []:
+                if isinstance(item, dict) and str(item.get("filename", "")).endswith(".mp4"):
+                    return server.base / "output" / item.get("subfolder", "") / item["filename"]
+    raise DevError(f"The workflow ended without an MP4 among its outputs: {sorted(outputs)}")

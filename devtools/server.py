@@ -1,0 +1,194 @@
+"""A real ComfyUI with this pack: started on a free loopback port, stopped by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .environment import Setup
+from .host import ROOT, cache_folder
+from .terminal import DevError, say
+
+PACK_NAME = "ComfyUI-TalkStream"
+BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "user")
+START_SECONDS = 300
+_LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running host: its address, its base directory and its log."""
+
+    url: str
+    base: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def request(
+        self, path: str, body: bytes | None = None, *, content_type: str = "application/json"
+    ) -> bytes:
+        """GET, or POST where there is a body. Raises urllib's HTTPError for a refusal."""
+        request = urllib.request.Request(self.url + path, data=body, headers={"Content-Type": content_type})
+        with _LOOPBACK.open(request, timeout=60) as answer:
+            return answer.read()
+
+    def json(self, path: str, body: object = None) -> dict:
+        """The same with JSON on both sides."""
+        return json.loads(self.request(path, None if body is None else json.dumps(body).encode()))
+
+
+@contextlib.contextmanager
+def serve(setup: Setup, base: Path, *, port: int = 0, options: Sequence[str] = ()) -> Iterator[Server]:
+    """Run the host with `base` as its own world until the block ends, whichever way it ends."""
+    for name in BASE_FOLDERS:
+        (base / name).mkdir(parents=True, exist_ok=True)
+    link = base / "custom_nodes" / PACK_NAME
+    link_folder(link, ROOT)
+    temp = tempfile.mkdtemp(prefix="temp-", dir=base)
+    log = base / "comfyui.log"
+    port = port or free_port()
+    command = [*_command(setup, base, port), "--temp-directory", temp, *options]
+    try:
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                command, cwd=setup.host.path, env=_environment(), stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, **_own_group(),
+            )  # fmt: skip
+        try:
+            server = Server(f"http://127.0.0.1:{port}", base, log, process)
+            _wait_until_ready(server)
+            yield server
+        finally:
+            stop(process)
+    finally:
+        unlink_folder(link)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def _command(setup: Setup, base: Path, port: int) -> list[str]:
+    """Nothing of the host's own folders is used but its code and, where it is installed, its models (read only)."""
+    database = (base / "user" / "comfyui.db").as_posix()
+    command = [
+        str(setup.python),
+        "-s",
+        str(setup.host.path / "main.py"),
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    command += [
+        "--base-directory",
+        str(base),
+        "--database-url",
+        f"sqlite:///{database}",
+        "--disable-auto-launch",
+    ]
+    command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_NAME]
+    models = setup.host.path / "models"
+    if setup.host.installed and models.is_dir():
+        command += ["--models-directory", str(models)]
+    return command if has_cuda(setup.python) else [*command, "--cpu"]
+
+
+def has_cuda(python: Path) -> bool:
+    """Whether torch in that interpreter can use CUDA; where no driver is found, torch is not even imported."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    code = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 1)"
+    return subprocess.run([str(python), "-c", code], stdin=subprocess.DEVNULL).returncode == 0
+
+
+def _environment() -> dict[str, str]:
+    """Ours without other packages on the path; compiled files go to the cache, not into anybody's folders."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return kept | {"PYTHONPYCACHEPREFIX": str(cache_folder() / "pycache"), "PYTHONUNBUFFERED": "1"}
+
+
+def _own_group() -> dict[str, object]:
+    """A process group of its own: Ctrl-C reaches us first, and its children can be stopped with it."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def stop(process: subprocess.Popen[bytes], *, patience_seconds: float = 10.0) -> None:
+    """End a process started by `serve` and its children: asked first, then forced."""
+    if sys.platform == "win32":
+        if process.poll() is None:
+            subprocess.run(["taskkill", "/PID", str(process.pid), "/T", "/F"], capture_output=True)
+            process.wait()
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_seconds)
+
+
+def _wait_until_ready(server: Server) -> None:
+    started = told = time.monotonic()
+    while True:
+        if server.process.poll() is not None:
+            raise DevError(
+                f"ComfyUI ended with code {server.process.returncode}; its last lines:\n{tail(server.log)}"
+            )
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            server.request("/system_stats")
+            return
+        now = time.monotonic()
+        if now - started > START_SECONDS:
+            raise DevError(
+                f"ComfyUI did not answer in {START_SECONDS} s; its last lines:\n{tail(server.log)}"
+            )
+        if now - told > 5:
+            say(f"  ComfyUI is starting ({now - started:.0f} s)")
+            told = now
+        time.sleep(0.2)
+
+
+def tail(log: Path, lines: int = 30) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-lines:])
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def link_folder(link: Path, target: Path) -> None:
+    """A directory link that needs no special rights: a symlink, on Windows a junction. An old link is replaced."""
+    unlink_folder(link)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        subprocess.run(
+            ["cmd", "/c", "mklink", "/J", str(link), str(target)], check=True, stdout=subprocess.DEVNULL
+        )
+    else:
+        link.symlink_to(target, target_is_directory=True)
+
+
+def unlink_folder(link: Path) -> None:
+    """Remove the link, never what it points to. Raises DevError for a real folder."""
+    if link.is_symlink():
+        link.unlink()
+    elif sys.platform == "win32" and os.path.lexists(link):
+        os.rmdir(link)  # a junction goes; a real folder that holds anything stays and raises OSError
+    elif link.exists():
+        raise DevError(f"{link} is a real folder, not our link: move it away")
