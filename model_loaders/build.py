@@ -1,0 +1,197 @@
+"""From a student's file to networks: headers first, modules on the meta device, tensors assigned once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.audio_pack import AudioPack
+from ..networks.profile import StudentProfile
+from ..networks.wan import WanConfig, WanModel
+from .accounting import account, check_network
+from .checkpoint import LazyTensors, read_checkpoint
+from .detect import Signature, detect, is_quantised, require_student
+from .key_maps import split_audio, strip_wrappers
+from .profile import choose_profile
+
+Operations = ModuleType | Any
+_SPEECH_ENCODER = "speech_encoder."
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student known by the header of its file: what it is, how it runs, where its tensors are.
+
+    tensors: under flat names, read when asked for.
+    """
+
+    path: Path
+    signature: Signature
+    config: WanConfig
+    profile: StudentProfile
+    tensors: LazyTensors
+
+    def wan_tensors(self) -> dict[str, Tensor]:
+        """Read the tensors that ComfyUI's own Wan loader knows."""
+        return self.tensors.subset(split_audio(self.tensors.names)[0]).read()
+
+    def audio_tensors(self) -> dict[str, Tensor]:
+        """Read the rest: AudioPack, its projections, and the speech encoder where the student has one."""
+        return self.tensors.subset(split_audio(self.tensors.names)[1]).read()
+
+    def describe(self) -> str:
+        """Two lines for a node: what the file is, and which profile was taken and why."""
+        return f"{self.signature.description}\nprofile {self.profile.name}: {self.profile.source}"
+
+
+def open_student(path: str | Path, *, choice: str | None = None) -> Student:
+    """Recognise a student by its header and check that it is whole; no weights are read.
+
+    choice: name of a profile, or None to take the file's own or its family's.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: one sentence that starts with the path: cut off, another kind of file, another family, tensors
+            missing or unknown, no profile.
+    """
+    checkpoint = read_checkpoint(path)
+    names = strip_wrappers({name: name for name in checkpoint.tensors})
+    shapes = {name: checkpoint.tensors[stored].shape for name, stored in names.items()}
+    try:
+        signature = detect(shapes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    config = require_student(signature, path=path)
+    try:
+        check_network(shapes, config, quantised=signature.quantised)
+        profile = choose_profile(checkpoint.metadata, signature, choice=choice)
+        check_speech_encoder(shapes, profile)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Student(checkpoint.path, signature, config, profile, LazyTensors(checkpoint, names))
+
+
+def build_network(
+    tensors: Mapping[str, Tensor],
+    config: WanConfig,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Operations = nn,
+) -> WanModel:
+    """A network holding these tensors, frozen and in eval mode.
+
+    tensors: flat names, speech encoder tensors are passed over. dtype: None keeps the stored one.
+
+    Raises:
+        ValueError: names are missing, unknown or of other sizes, or the weights are quantised.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if is_quantised(shapes):
+        raise ValueError(
+            "the weights are quantised, which only ComfyUI's loader understands; use Load Student"
+        )
+    check_network(shapes, config)
+    with torch.device("meta"):
+        network = WanModel(config, operations=operations)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_SPEECH_ENCODER)}
+    return _assigned(network, own, device=device, dtype=dtype)
+
+
+class AudioModules(nn.Module):
+    """What a student adds to a Wan network, under the names of its file.
+
+    speech_encoder is None where the student hears through wav2vec2.
+    """
+
+    def __init__(
+        self, audio_proj: AudioPack, audio_cond_projs: nn.ModuleList, speech_encoder: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.audio_proj = audio_proj
+        self.audio_cond_projs = audio_cond_projs
+        self.speech_encoder = speech_encoder
+
+
+def build_audio_modules(
+    tensors: Mapping[str, Tensor],
+    profile: StudentProfile,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Operations = nn,
+) -> AudioModules:
+    """The audio modules alone, sizes from the tensors, frozen and in eval mode.
+
+    tensors: flat names of the audio half (split_audio). dtype: None keeps the stored one.
+
+    Raises:
+        ValueError: names are missing, unknown or of other sizes.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if "audio_proj.proj.weight" not in shapes or "audio_cond_projs.0.weight" not in shapes:
+        raise ValueError(
+            "the audio tensors lack audio_proj.proj or audio_cond_projs.0; load the whole file of the student"
+        )
+    hidden, audio_in = shapes["audio_proj.proj.weight"]
+    dim = shapes["audio_cond_projs.0.weight"][0]
+    count = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("audio_cond_projs."))
+    with torch.device("meta"):
+        modules = AudioModules(
+            AudioPack(audio_in, hidden, operations=operations),
+            nn.ModuleList(operations.Linear(hidden, dim) for _ in range(count)),
+            _speech_encoder(shapes, profile, operations),
+        )
+    expected = {name: tuple(tensor.shape) for name, tensor in modules.state_dict().items()}
+    report = account(shapes, expected)
+    if not report.complete:
+        raise ValueError(f"of the audio tensors, {report.sentence()}")
+    return _assigned(modules, tensors, device=device, dtype=dtype)
+
+
+def check_speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: StudentProfile) -> None:
+    """Check the tensors of the student's own speech encoder, and that it has one exactly when its profile says so.
+
+    Raises:
+        ValueError: names are missing, unknown or of other sizes.
+    """
+    present = {name: shape for name, shape in shapes.items() if name.startswith(_SPEECH_ENCODER)}
+    if not present and profile.speech.encoder == "mel":
+        raise ValueError(
+            f"profile {profile.name!r} needs the student's own speech encoder, but the file has no "
+            f"{_SPEECH_ENCODER}* tensors; choose another profile or export the file again"
+        )
+    with torch.device("meta"):
+        encoder = _speech_encoder(shapes, profile, nn)
+    expected = {} if encoder is None else encoder.state_dict(prefix=_SPEECH_ENCODER)
+    report = account(present, {name: tuple(tensor.shape) for name, tensor in expected.items()})
+    if not report.complete:
+        raise ValueError(f"of the speech encoder, {report.sentence()}")
+
+
+def _speech_encoder(
+    shapes: Mapping[str, tuple[int, ...]], profile: StudentProfile, operations: Operations
+) -> nn.Module | None:
+    own = {
+        name.removeprefix(_SPEECH_ENCODER): s
+        for name, s in shapes.items()
+        if name.startswith(_SPEECH_ENCODER)
+    }
+    from ..networks.speech_encoder import build_speech_encoder
+
+    return build_speech_encoder(own, profile.speech, operations=operations)
+
+
+def _assigned(
+    module: nn.Module, tensors: Mapping[str, Tensor], *, device: torch.device | str, dtype: torch.dtype | None
+) -> nn.Module:
+    """Put tensors into a module on the meta device, without a second copy where type and device already fit."""
+    moved = {name: tensor.to(device=device, dtype=dtype or tensor.dtype) for name, tensor in tensors.items()}
+    module.load_state_dict(moved, strict=True, assign=True)
+    return module.eval().requires_grad_(False)
