@@ -20,6 +20,8 @@ from .host import ROOT, cache_folder
 from .server import link_folder, serve
 from .terminal import DevError, say
 
+PASSING_ON = ("test", "run")
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line of dev.py."""
@@ -31,18 +33,23 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("talkstream_demo.mp4"), help="the MP4 to write")
     ui = commands.add_parser("ui", help="start ComfyUI with this pack and print its address")
     ui.add_argument("--port", type=int, default=0, help="port on the loopback (default: a free one)")
-    test = commands.add_parser("test", help="ruff, then pytest; further arguments go to pytest")
-    test.add_argument("arguments", nargs=argparse.REMAINDER)
-    run = commands.add_parser("run", help="run Python in the environment; `talkstream` is importable")
-    run.add_argument("arguments", nargs=argparse.REMAINDER)
+    commands.add_parser("test", help="ruff, then pytest; further arguments go to pytest")
+    commands.add_parser("run", help="run Python in the environment; `talkstream` is importable")
     commands.add_parser("setup", help="prepare the environment that the other commands share")
     return top
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The chosen command and its options; what follows test and run is passed on as it stands."""
+    if arguments and arguments[0] in PASSING_ON:
+        return argparse.Namespace(command=arguments[0], arguments=list(arguments[1:]))
+    return parser().parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
-    choice = parser().parse_args(arguments)
+    choice = parse(arguments)
     started = time.monotonic()
     try:
         setup = prepare()

@@ -64,15 +64,18 @@ def _build(folder: Path, requirements: list[Path]) -> None:
         say("An earlier set-up was interrupted: starting it again")
         shutil.rmtree(folder)
     started = time.monotonic()
-    if subprocess.run([sys.executable, "-m", "venv", str(folder)], stdin=subprocess.DEVNULL).returncode:
-        raise DevError(
-            f"{sys.executable} could not make a virtual environment: install its venv package (python3-venv)"
-        )
+    make_venv(folder)
     say("Installing torch, the requirements of ComfyUI and of TalkStream, and the test tools")
     files = [argument for path in requirements for argument in ("--requirement", str(path))]
     run_pip(_python(folder), ["install", *TORCH_PINS, *TOOLS, *files])
     (folder / READY_FILE).write_text(json.dumps({"pins": TORCH_PINS, "tools": TOOLS}), "utf-8")
     say(f"Set up in {time.monotonic() - started:.0f} s: {folder}")
+
+
+def make_venv(folder: Path) -> None:
+    """An empty virtual environment with pip. Raises DevError where this Python cannot make one."""
+    if subprocess.run([sys.executable, "-m", "venv", str(folder)], stdin=subprocess.DEVNULL).returncode:
+        raise DevError(f"{sys.executable} could not make a virtual environment: install its venv package (python3-venv)")
 
 
 def check_disk(folder: Path) -> None:
