@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..networks.wan import WanConfig, WanModel
-from .detect import count_blocks, is_quantisation_key
+from .detect import is_quantisation_key
 
 Shapes = Mapping[str, tuple[int, ...]]
 _NAMES_SHOWN = 4
@@ -87,9 +87,6 @@ def check_network(shapes: Shapes, config: WanConfig, *, quantised: bool = False)
     Raises:
         ValueError: names are missing, unknown or of other sizes; the sentence lists the first and the counts.
     """
-    count = count_blocks(shapes)
-    if count == 0:
-        raise ValueError("the file has no blocks.0 tensors; it is incomplete, download or export it again")
     network = {name: shape for name, shape in shapes.items() if not name.startswith("speech_encoder.")}
     report = account(network, expected_shapes(config), quantised=quantised)
     if not report.complete:

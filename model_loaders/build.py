@@ -100,7 +100,7 @@ def build_network(
     check_network(shapes, config)
     with torch.device("meta"):
         network = WanModel(config, operations=operations)
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_SPEECH_ENCODER)}
+    own = {name: tensor for name, tensor in tensors.items() if not _is_encoder(name)}
     return _assigned(network, own, device=device, dtype=dtype)
 
 
@@ -161,7 +161,7 @@ def check_speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: Student
     Raises:
         ValueError: names are missing, unknown or of other sizes.
     """
-    present = {name: shape for name, shape in shapes.items() if name.startswith(_SPEECH_ENCODER)}
+    present = {name: shape for name, shape in shapes.items() if _is_encoder(name)}
     if not present and profile.speech.encoder == "mel":
         raise ValueError(
             f"profile {profile.name!r} needs the student's own speech encoder, but the file has no "
@@ -178,14 +178,16 @@ def check_speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: Student
 def _speech_encoder(
     shapes: Mapping[str, tuple[int, ...]], profile: StudentProfile, operations: Operations
 ) -> nn.Module | None:
-    own = {
-        name.removeprefix(_SPEECH_ENCODER): s
-        for name, s in shapes.items()
-        if name.startswith(_SPEECH_ENCODER)
-    }
+    own = {name.removeprefix(_SPEECH_ENCODER): shape for name, shape in shapes.items() if _is_encoder(name)}
+    if not own:
+        return None
     from ..networks.speech_encoder import build_speech_encoder
 
     return build_speech_encoder(own, profile.speech, operations=operations)
+
+
+def _is_encoder(name: str) -> bool:
+    return name.startswith(_SPEECH_ENCODER)
 
 
 def _assigned(

@@ -84,7 +84,7 @@ def read_config(shapes: Shapes) -> WanConfig:
         out_dim=_axis(shapes, "head.head.weight", 0) // 4,
         ffn_dim=_axis(shapes, "blocks.0.ffn.0.weight", 0),
         num_heads=dim // HEAD_WIDTH,
-        num_layers=count_blocks(shapes),
+        num_layers=count_layers(shapes),
         text_dim=_axis(shapes, "text_embedding.0.weight", 1),
         freq_dim=_axis(shapes, "time_embedding.0.weight", 1),
         audio_in=_axis(shapes, "audio_proj.proj.weight", 1),
@@ -98,13 +98,18 @@ def describe_config(config: WanConfig) -> str:
     return f"an AudioPack student ({size}, {config.num_layers} layers, {config.in_dim} input channels)"
 
 
-def count_blocks(shapes: Shapes) -> int:
-    """The number of transformer blocks, counted from 0 without a gap."""
-    numbers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
-    count = 0
-    while count in numbers:
-        count += 1
-    return count
+def count_layers(shapes: Shapes) -> int:
+    """The number of layers that the file speaks of, so that a missing block counts as missing.
+
+    It is told twice: by the highest block, and by the audio projections, which are half as many less one.
+    """
+    return max(_count(shapes, "blocks."), 2 * _count(shapes, "audio_cond_projs.") + 2)
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    """One more than the highest number that follows a prefix."""
+    numbers = [name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)]
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
 
 
 def is_quantised(shapes: Shapes) -> bool:
