@@ -1,4 +1,4 @@
-"""The KV cache as the network sees it."""
+"""The KV cache as the network sees it; RingKVCache serves streams, GrowingKVCache training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Protocol
 from torch import Tensor
 
 from .cache_spec import CacheSpec
+from .growing_cache import GrowingKVCache
+from .ring_cache import RingKVCache
 from .rope import Rope
+
+__all__ = ["CLEAN_PASS", "CacheSpec", "GrowingKVCache", "KVCache", "RingKVCache"]
 
 CLEAN_PASS = -1
 """Step number of the pass that writes the finished latents' keys and values (mode ``clean``)."""
