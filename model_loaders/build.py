@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,17 @@ class Student:
     def audio_tensors(self) -> dict[str, Tensor]:
         """Read the rest: AudioPack, its projections, and the speech encoder where the student has one."""
         return self.tensors.subset(split_audio(self.tensors.names)[1]).read()
+
+    def loader_metadata(self) -> dict[str, str]:
+        """The file's metadata with the sizes that ComfyUI's detection assumes instead of reading them.
+
+        It takes them from the entry "config", as JSON under "transformer".
+        """
+        metadata = dict(self.tensors.checkpoint.metadata)
+        config = json.loads(metadata.get("config", "{}"))
+        sizes = {"text_dim": self.config.text_dim, "freq_dim": self.config.freq_dim}
+        config["transformer"] = {**config.get("transformer", {}), **sizes}
+        return {**metadata, "config": json.dumps(config)}
 
     def describe(self) -> str:
         """Two lines for a node: what the file is, and which profile was taken and why."""
@@ -92,6 +104,7 @@ def build_network(
     Raises:
         ValueError: names are missing, unknown or of other sizes, or the weights are quantised.
     """
+    tensors = _in_memory(tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if is_quantised(shapes):
         raise ValueError(
@@ -134,7 +147,10 @@ def build_audio_modules(
     Raises:
         ValueError: names are missing, unknown or of other sizes.
     """
+    tensors = _in_memory(tensors)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if is_quantised(shapes):
+        raise ValueError("the audio tensors are quantised; keep those about 32 tensors in bf16 or fp16")
     if "audio_proj.proj.weight" not in shapes or "audio_cond_projs.0.weight" not in shapes:
         raise ValueError(
             "the audio tensors lack audio_proj.proj or audio_cond_projs.0; load the whole file of the student"
@@ -184,6 +200,11 @@ def _speech_encoder(
     from ..networks.speech_encoder import build_speech_encoder
 
     return build_speech_encoder(own, profile.speech, operations=operations)
+
+
+def _in_memory(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Lazy tensors read in one opening of their file; others as they are."""
+    return tensors.read() if isinstance(tensors, LazyTensors) else tensors
 
 
 def _is_encoder(name: str) -> bool:

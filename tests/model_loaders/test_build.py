@@ -91,6 +91,18 @@ def test_student_says_what_it_is_and_why(tmp_path):
     assert "profile mine: the file's own metadata" in open_student(path).describe()
 
 
+def test_sizes_that_the_host_assumes_are_in_the_metadata(tmp_path):
+    path = write(
+        tmp_path, LAYOUT, metadata={"config": '{"transformer": {"causal_ar": true}, "by": 1}', "a": "b"}
+    )
+    metadata = open_student(path).loader_metadata()
+    assert metadata["a"] == "b"
+    assert json.loads(metadata["config"]) == {
+        "transformer": {"causal_ar": True, "text_dim": 32, "freq_dim": 256},
+        "by": 1,
+    }
+
+
 def test_missing_tensors_are_listed_with_their_number(tmp_path):
     partial = {name: s for name, s in LAYOUT.items() if not name.startswith("audio_cond_projs.1")}
     assert (
@@ -136,6 +148,8 @@ def test_audio_half_is_accounted_too(tiny):
     del audio["audio_cond_projs.0.bias"]
     with pytest.raises(ValueError, match=r"1 tensors are missing \(audio_cond_projs.0.bias\)"):
         build_audio_modules(audio, student.profile)
+    with pytest.raises(ValueError, match="keep those about 32 tensors"):
+        build_audio_modules({"audio_proj.proj.scale_weight": torch.ones(1)}, student.profile)
     with pytest.raises(ValueError, match="load the whole file"):
         build_audio_modules({}, student.profile)
 
