@@ -17,7 +17,7 @@ from types import FrameType
 from .demo import QUICKSTART, run_demo
 from .environment import Setup, prepare
 from .host import ROOT, cache_folder
-from .server import link_folder, serve
+from .server import bytecode_rule, link_folder, serve
 from .terminal import DevError, say
 
 PASSING_ON = ("test", "run")
@@ -113,6 +113,7 @@ def python(setup: Setup, arguments: Sequence[str]) -> int:
     if not (packages / "talkstream" / "pyproject.toml").is_file():
         link_folder(packages / "talkstream", ROOT)
     environment = os.environ | {"PYTHONPATH": str(packages), "COMFYUI_PATH": str(setup.host.path)}
+    environment |= bytecode_rule(setup)
     return subprocess.run([str(setup.python), "-s", *arguments], cwd=ROOT, env=environment).returncode
 
 

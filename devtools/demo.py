@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import shutil
 import time
 import urllib.error
@@ -18,6 +19,7 @@ from .terminal import DevError, say
 QUICKSTART = ROOT / "workflows" / "api" / "talkstream_quickstart.json"
 EXAMPLES_CLASS = "TalkStreamExamples"
 IMAGE_SLOT, AUDIO_SLOT = 0, 1
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 Graph = dict[str, dict]
 
 
@@ -103,7 +105,7 @@ def follow(log: Path) -> Iterator[list[str]]:
         rest = b""
         while True:
             *lines, rest = (rest + handle.read()).replace(b"\r", b"\n").split(b"\n")
-            yield [line.decode(errors="replace") for line in lines if line.strip()]
+            yield [COLOURS.sub("", line.decode(errors="replace")) for line in lines if line.strip()]
 
 
 def failure(entry: dict) -> str:

@@ -75,7 +75,7 @@ def _build(folder: Path, requirements: list[Path]) -> None:
 def make_venv(folder: Path) -> None:
     """An empty virtual environment with pip. Raises DevError where this Python cannot make one."""
     if subprocess.run([sys.executable, "-m", "venv", str(folder)], stdin=subprocess.DEVNULL).returncode:
-        raise DevError(f"{sys.executable} could not make a virtual environment: install its venv package (python3-venv)")
+        raise DevError(f"{sys.executable} could not make a virtual environment: install python3-venv")
 
 
 def check_disk(folder: Path) -> None:

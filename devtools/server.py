@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .environment import Setup
-from .host import ROOT, cache_folder
+from .host import ROOT
 from .terminal import DevError, say
 
 PACK_NAME = "ComfyUI-TalkStream"
@@ -64,7 +64,7 @@ def serve(setup: Setup, base: Path, *, port: int = 0, options: Sequence[str] = (
     try:
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command, cwd=setup.host.path, env=_environment(), stdin=subprocess.DEVNULL, stdout=output,
+                command, cwd=setup.host.path, env=_environment(setup), stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, **_own_group(),
             )  # fmt: skip
         try:
@@ -97,7 +97,8 @@ def _command(setup: Setup, base: Path, port: int) -> list[str]:
         f"sqlite:///{database}",
         "--disable-auto-launch",
     ]
-    command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_NAME]
+    packs = sorted(path.name for path in (base / "custom_nodes").iterdir() if path.is_dir())
+    command += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", *packs]
     models = setup.host.path / "models"
     if setup.host.installed and models.is_dir():
         command += ["--models-directory", str(models)]
@@ -112,10 +113,15 @@ def has_cuda(python: Path) -> bool:
     return subprocess.run([str(python), "-c", code], stdin=subprocess.DEVNULL).returncode == 0
 
 
-def _environment() -> dict[str, str]:
-    """Ours without other packages on the path; compiled files go to the cache, not into anybody's folders."""
+def _environment(setup: Setup) -> dict[str, str]:
+    """Ours without other packages on the path; an installation of the user's gets no compiled files from us."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    return kept | {"PYTHONPYCACHEPREFIX": str(cache_folder() / "pycache"), "PYTHONUNBUFFERED": "1"}
+    return kept | {"PYTHONUNBUFFERED": "1"} | bytecode_rule(setup)
+
+
+def bytecode_rule(setup: Setup) -> dict[str, str]:
+    """Variables that keep Python from writing into a ComfyUI that is not our copy."""
+    return {"PYTHONDONTWRITEBYTECODE": "1"} if setup.host.installed else {}
 
 
 def _own_group() -> dict[str, object]:
