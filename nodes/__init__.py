@@ -1,0 +1,38 @@
+"""The pack as ComfyUI sees it: an explicit list of nodes and the model folders they read.
+
+Nodes import engine modules inside `execute`, so that ComfyUI's start pays for schemas only.
+"""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+
+class TalkStreamExtension(ComfyExtension):
+    """Entry point of the pack."""
+
+    @override
+    async def on_load(self) -> None:
+        """Lists the shipped student and its VAE beside the user's own files."""
+        from .host.paths import register_model_folders
+
+        register_model_folders()
+
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack, in the order of the data flow."""
+        from . import decode, encode, load, schedule, stream, write
+
+        return [
+            load.LoadStudent,
+            load.Examples,
+            encode.EncodeSpeech,
+            encode.EncodeReference,
+            schedule.StepSchedule,
+            schedule.KVCache,
+            stream.StreamChunks,
+            decode.DecodeStream,
+            write.SaveStream,
+            write.CollectFrames,
+        ]

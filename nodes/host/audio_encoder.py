@@ -1,0 +1,35 @@
+"""The host's AUDIO_ENCODER: is it the one a student was trained with, and its modules for our own forward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...networks.profile import SpeechProfile
+
+if TYPE_CHECKING:
+    from comfy.audio_encoders.audio_encoders import AudioEncoderModel
+
+HIDDEN_STATES_BESIDE_LAYERS = 2
+"""The features of a frame are the last hidden state, the encoder's input, and every layer's output."""
+
+
+def check_audio_encoder(encoder: AudioEncoderModel | None, speech: SpeechProfile) -> None:
+    """Raises ValueError, in one sentence, when the wire is missing, superfluous or of another model."""
+    if speech.encoder == "mel":
+        return
+    trained_layers = speech.feature_slots - HIDDEN_STATES_BESIDE_LAYERS
+    wanted = f"wav2vec2 with {trained_layers} layers of width {speech.feature_width}"
+    remedy = "load wav2vec2-base-960h with Load Audio Encoder"
+    if encoder is None:
+        raise ValueError(
+            f"this student hears through {wanted}, which is not in its file; {remedy} and connect it"
+        )
+    network = encoder.model
+    if not hasattr(network, "feature_extractor"):
+        raise ValueError(f"got the audio encoder {type(network).__name__}, expected {wanted}; {remedy}")
+    layers = network.encoder.layers
+    width = layers[0].attention.embed_dim
+    if (len(layers) + HIDDEN_STATES_BESIDE_LAYERS, width) != (speech.feature_slots, speech.feature_width):
+        raise ValueError(
+            f"got wav2vec2 with {len(layers)} layers of width {width}, expected {wanted}; {remedy}"
+        )

@@ -1,0 +1,114 @@
+"""Bars, previews, text on nodes, Stop, and the messages that the front end listens to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+logger = logging.getLogger(__name__)
+
+PREVIEWS_PER_SECOND = 8
+TEXTS_PER_SECOND = 4
+
+
+def stop_if_asked() -> None:
+    """Raises the host's interrupt (a BaseException) when the user pressed Stop."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host counts this as running out of memory; such errors must keep their type."""
+    return comfy.model_management.is_oom(error)
+
+
+def executing_node() -> str:
+    """Id of the node that runs now, as it stands in the prompt; "" outside a run."""
+    context = get_executing_context()
+    return "" if context is None else str(context.node_id)
+
+
+def show_text(text: str, node_id: str | None = None) -> None:
+    """Writes one line on a node (the running one by default) in the user's browser."""
+    server = getattr(PromptServer, "instance", None)
+    node_id = executing_node() if node_id is None else node_id
+    if server is not None and node_id:
+        server.send_progress_text(text, node_id, server.client_id)
+
+
+def upstream_node(prompt: Mapping[str, Any] | None, node_id: str, class_type: str) -> str | None:
+    """Nearest node of a class above `node_id`, found by walking the prompt's links; None if there is none."""
+    queue, seen = deque([node_id]), {node_id}
+    while prompt and queue:
+        node = prompt.get(queue.popleft()) or {}
+        for value in node.get("inputs", {}).values():
+            source = str(value[0]) if isinstance(value, list) and len(value) == 2 else None
+            if source is None or source in seen or source not in prompt:
+                continue
+            if prompt[source].get("class_type") == class_type:
+                return source
+            seen.add(source)
+            queue.append(source)
+    return None
+
+
+class Bar:
+    """Progress bar on one node; a missing node (None) makes every call do nothing but check for Stop."""
+
+    def __init__(self, node_id: str | None, total: int) -> None:
+        self.node_id = node_id
+        self.total = max(1, total)
+        self.bar = None if node_id is None else comfy.utils.ProgressBar(self.total, node_id=node_id)
+        self._last_preview = float("-inf")
+        self._last_text = float("-inf")
+
+    def update(self, value: int) -> None:
+        """Moves the bar; raises the host's interrupt after Stop."""
+        stop_if_asked()
+        if self.bar is not None:
+            self.bar.update_absolute(value, self.total)
+
+    def wants_preview(self) -> bool:
+        """Whether the next preview is due; pictures need not be made before."""
+        return self.bar is not None and time.monotonic() - self._last_preview >= 1 / PREVIEWS_PER_SECOND
+
+    def preview(self, value: int, image: object) -> None:
+        """Moves the bar and shows a picture (PIL) on the node."""
+        self._last_preview = time.monotonic()
+        if self.bar is not None:
+            self.bar.update_absolute(value, self.total, ("JPEG", image, None))
+
+    def text(self, text: str) -> None:
+        """Writes a line on the node, at most a few times a second."""
+        now = time.monotonic()
+        if self.node_id is not None and now - self._last_text >= 1 / TEXTS_PER_SECOND:
+            self._last_text = now
+            show_text(text, self.node_id)
+
+    def finish(self) -> None:
+        """Marks the node as done, whatever the bar shows."""
+        if self.node_id is not None:
+            get_progress_state().finish_progress(self.node_id)
+
+
+def send_executed(ui: Mapping[str, Any]) -> None:
+    """Shows a result on the running node although it is about to fail: the host then sends none itself."""
+    server = getattr(PromptServer, "instance", None)
+    context = get_executing_context()
+    if server is None or context is None:
+        return
+    message = {
+        "node": context.node_id,
+        "display_node": context.node_id,
+        "output": dict(ui),
+        "prompt_id": context.prompt_id,
+    }
+    server.send_sync("executed", message, server.client_id)

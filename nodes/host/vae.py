@@ -1,0 +1,52 @@
+"""The host's VAE: is it the right one, a portrait to a latent, and its decoder for streaming."""
+
+from __future__ import annotations
+
+import torch
+from comfy.latent_formats import Wan21
+from comfy.ldm.wan.vae import WanVAE
+from comfy.sd import VAE
+
+LATENT_CHANNELS = 16
+PIXELS_PER_LATENT = 8
+FRAMES_PER_LATENT = 4
+_EXPECTED = (
+    "expected the VAE this student was trained with, of the Wan 2.1 kind (16 channels, 8x8 pixels and 4 frames per "
+    "latent): load wan_2.1_vae, or talkstream_mini_vae for TalkStream Mini, with Load VAE"
+)
+
+
+def check_vae(vae: VAE) -> None:
+    """Raises ValueError, in one sentence, for anything but a Wan 2.1 shaped VAE."""
+    network = getattr(vae, "first_stage_model", None)
+    if network is None:
+        raise ValueError(f"got an empty VAE; {_EXPECTED}")
+    if isinstance(network, WanVAE) and vae.latent_channels == LATENT_CHANNELS:
+        return
+    space, time = vae.spacial_compression_decode(), vae.temporal_compression_decode() or 1
+    raise ValueError(
+        f"got another VAE ({type(network).__name__}, {vae.latent_channels} channels, {space}x{space} pixels and "
+        f"{time} frames per latent); {_EXPECTED}"
+    )
+
+
+def decoder_width(vae: VAE) -> int:
+    """Base width of the codec: 96 in the published Wan 2.1 VAE, narrower in the Mini's."""
+    return int(vae.first_stage_model.decoder.head[0].gamma.shape[0])
+
+
+def encode_picture(vae: VAE, image_BHWC: torch.Tensor) -> torch.Tensor:
+    """One picture in [0, 1] to a latent (1, 16, 1, H, W), normalised as the network sees it."""
+    return Wan21().process_in(vae.encode(image_BHWC).float())
+
+
+def to_vae_space(latent_BCTHW: torch.Tensor) -> torch.Tensor:
+    """The network's normalised latents as the VAE's decoder, and core's LATENT wire, want them."""
+    return Wan21().process_out(latent_BCTHW)
+
+
+def decode_bytes(vae: VAE, *, latent_height: int, latent_width: int, latents: int) -> int:
+    """Memory the host sets aside to decode this many latents at once."""
+    return int(
+        vae.memory_used_decode((1, LATENT_CHANNELS, latents, latent_height, latent_width), vae.vae_dtype)
+    )

@@ -1,0 +1,105 @@
+"""Load stage: files to models, and the shipped examples to try them with."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from .host import paths
+
+SEARCH_ALIASES = ["talking head", "avatar", "lip sync", "talking portrait"]
+PROFILES = ["auto", "livetalk", "lipforcing"]
+PRECISIONS = ["auto", "bf16", "fp16", "fp32"]
+
+
+class LoadStudent(io.ComfyNode):
+    """A student checkpoint to a MODEL that carries its profile."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamLoadStudent",
+            display_name="Load Student",
+            category="TalkStream/load",
+            description="Loads a streaming talking-video student and shows what it recognised in the file.",
+            search_aliases=[*SEARCH_ALIASES, "livetalk", "lip forcing", "talkstream mini"],
+            inputs=[
+                io.Combo.Input(
+                    "student",
+                    options=paths.student_names(),
+                    default=paths.MINI_STUDENT,
+                    tooltip="A file in models/diffusion_models. talkstream_mini comes with this pack.",
+                ),
+                io.Combo.Input(
+                    "profile",
+                    options=PROFILES,
+                    default="auto",
+                    optional=True,
+                    tooltip="How the student was trained. auto reads it from the file; pick one only for a file "
+                    "whose tensors look alike, such as a fine-tune.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=PRECISIONS,
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Number format to compute in. auto takes bf16 where the device is fast at it, else what "
+                    "ComfyUI picks.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The student. LoRA and quantised files work as with any MODEL.")
+            ],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(cls, student: str, profile: str = "auto", precision: str = "auto") -> io.NodeOutput:
+        """Loads through the host's own loader and shows what was recognised on the node."""
+        from .host import progress
+        from .host.student import load_student
+
+        model, summary = load_student(paths.student_path(student), profile=profile, precision=precision)
+        progress.show_text(summary)
+        return io.NodeOutput(model, ui=ui.PreviewText(summary))
+
+
+class Examples(io.ComfyNode):
+    """A shipped portrait and a shipped sentence, to try a workflow without looking for files."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamExamples",
+            display_name="Example Portrait and Voice",
+            category="TalkStream/load",
+            description="A portrait and a spoken sentence that come with this pack. "
+            "Replace it by Load Image and Load Audio to use your own.",
+            search_aliases=["sample", "demo", "example portrait", "example voice"],
+            inputs=[
+                io.Combo.Input(
+                    "portrait",
+                    options=paths.asset_names("portraits", ".png"),
+                    tooltip="One of the drawn portraits in the pack's assets/portraits folder.",
+                ),
+                io.Combo.Input(
+                    "sentence",
+                    options=paths.asset_names("sentences", ".wav"),
+                    tooltip="One of the spoken sentences in the pack's assets/sentences folder.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(tooltip="The portrait."),
+                io.Audio.Output(tooltip="The sentence."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, portrait: str, sentence: str) -> io.NodeOutput:
+        """Reads both files."""
+        from .host import examples
+
+        image = examples.read_image(paths.asset_path("portraits", portrait, ".png"))
+        return io.NodeOutput(image, examples.read_audio(paths.asset_path("sentences", sentence, ".wav")))

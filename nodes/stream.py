@@ -1,0 +1,72 @@
+"""Stream stage: everything that decides the latents, checked and put together; nothing runs yet."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .load import SEARCH_ALIASES
+from .types import CacheChoice, CacheSocket, Reference, ReferenceSocket, Speech, SpeechSocket, StreamSocket
+
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+
+
+class StreamChunks(io.ComfyNode):
+    """A stream of latents, described."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamStreamChunks",
+            display_name="Stream Chunks",
+            category="TalkStream/stream",
+            description="Makes a student speak, chunk after chunk, in constant memory. "
+            "Runs when the node at the end of the graph pulls.",
+            search_aliases=[*SEARCH_ALIASES, "sampler", "streaming"],
+            inputs=[
+                io.Model.Input("model", tooltip="The student, from Load Student, with LoRA or not."),
+                SpeechSocket.Input("speech", tooltip="From Encode Speech."),
+                ReferenceSocket.Input("reference", tooltip="From Encode Reference."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Noise of the stream. The same seed makes the same video.",
+                ),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="A sentence that describes the scene, from CLIP Text Encode with umT5-XXL. Needed by "
+                    "LiveTalk and Lip Forcing, not by TalkStream Mini.",
+                ),
+                io.Sigmas.Input(
+                    "sigmas",
+                    optional=True,
+                    tooltip="Noise levels, from Step Schedule or any SIGMAS. Open: as trained.",
+                ),
+                CacheSocket.Input("cache", optional=True, tooltip="From KV Cache. Open: as trained."),
+            ],
+            outputs=[StreamSocket.Output(display_name="stream", tooltip="For Decode Stream.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: io.Model.Type,
+        speech: Speech,
+        reference: Reference,
+        seed: int,
+        conditioning: io.Conditioning.Type | None = None,
+        sigmas: io.Sigmas.Type | None = None,
+        cache: CacheChoice | None = None,
+    ) -> io.NodeOutput:
+        """Checks that the parts fit together."""
+        from .plan import plan_stream
+
+        return io.NodeOutput(
+            plan_stream(
+                model, speech, reference, conditioning=conditioning, sigmas=sigmas, cache=cache, seed=seed
+            )
+        )

@@ -1,0 +1,113 @@
+"""What travels on the pack's own wires: frozen descriptions, never running state.
+
+Descriptions hold the host's patchers (MODEL, VAE, AUDIO_ENCODER) and name them in `get_models()`, so that the
+host's memory tracking and its output cache see which models a wire keeps in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..networks.profile import StudentProfile
+    from ..streaming.spec import StreamSpec
+
+SpeechSocket = io.Custom("TALKSTREAM_SPEECH")
+ReferenceSocket = io.Custom("TALKSTREAM_REFERENCE")
+CacheSocket = io.Custom("TALKSTREAM_CACHE")
+StreamSocket = io.Custom("TALKSTREAM_STREAM")
+FramesSocket = io.Custom("TALKSTREAM_FRAMES")
+
+
+class HoldsModels:
+    """What the host asks of a value that keeps models in use."""
+
+    def get_models(self) -> list[Any]:
+        """The host's patchers behind this description."""
+        return []
+
+    @property
+    def patcher(self) -> io.Model.Type | None:
+        """The first of them, or None."""
+        return next(iter(self.get_models()), None)
+
+    def is_dynamic(self) -> bool:
+        """Whether any of them lives in the host's dynamic VRAM."""
+        return any(model.is_dynamic() for model in self.get_models())
+
+
+@dataclass(frozen=True, eq=False)
+class Speech(HoldsModels):
+    """A voice, not yet encoded. samples_CS: float32, any rate, any number of channels, never changed."""
+
+    profile: StudentProfile
+    samples_CS: Tensor
+    sample_rate: int
+    encoder: Any  # the host's AUDIO_ENCODER, or None where the student brings its own
+    window: str  # "whole" or "windows", never "auto"
+    limit_seconds: float  # 0: no limit
+
+    def get_models(self) -> list[Any]:
+        """The speech encoder's patcher."""
+        return [] if self.encoder is None else [self.encoder.patcher]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The identity picture as a latent. latent_BCTHW: (1, 16, 1, H, W), normalised as the student sees it."""
+
+    latent_BCTHW: Tensor
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class CacheChoice:
+    """Changes to the student's KV cache; None leaves a field as trained. window counts the current chunk."""
+
+    window: int | None = None
+    sink: int | None = None
+    sink_rule: str | None = None
+    sink_offset: int | None = None
+    dtype: str | None = None
+    placement: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stream(HoldsModels):
+    """Everything that decides the latents of one stream."""
+
+    model: Any
+    profile: StudentProfile
+    spec: StreamSpec
+    speech: Speech
+    reference: Reference
+    text_BMD: Tensor | None
+    cache: CacheChoice
+    seed: int
+
+    def get_models(self) -> list[Any]:
+        """Student, the models that ride along with it, and the speech encoder."""
+        return [self.model, *self.model.get_nested_additional_models(), *self.speech.get_models()]
+
+
+@dataclass(frozen=True, eq=False)
+class Frames(HoldsModels):
+    """Pictures that can be pulled one chunk after another: a stream and the VAE that shows it."""
+
+    stream: Stream
+    vae: Any
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+
+    def get_models(self) -> list[Any]:
+        """The stream's models and the VAE."""
+        return [*self.stream.get_models(), self.vae.patcher]

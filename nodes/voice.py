@@ -1,0 +1,67 @@
+"""Behind Encode Speech: check a voice against a student, and say how long the video will be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..audio.levels import SILENCE_DBFS, check_waveform, decibels, peak_level
+from ..streaming.chunks import ChunkPlan
+from .host.audio_encoder import check_audio_encoder
+from .host.graft import profile_of
+from .types import Speech
+
+WHOLE_CLIP_SECONDS = 60.0
+"""Up to here the whole clip is encoded at once by default."""
+
+
+def prepare_speech(
+    model: io.Model.Type,
+    audio: Mapping[str, Any] | None,
+    *,
+    encoder: io.AudioEncoder.Type | None,
+    window: str,
+    limit_seconds: float,
+) -> Speech:
+    """A checked voice. audio: the host's AUDIO; window: "auto", "whole clip" or "windows".
+
+    Raises ValueError for no audio, a batch, non-finite samples, or an encoder the student was not trained with.
+    """
+    profile = profile_of(model)
+    check_audio_encoder(encoder, profile.speech)
+    sample_rate = int(audio["sample_rate"]) if audio else 1
+    samples_CS = check_waveform(audio["waveform"] if audio else None, sample_rate)
+    seconds = samples_CS.shape[-1] / sample_rate
+    if window == "auto":
+        window = "whole clip" if seconds <= WHOLE_CLIP_SECONDS else "windows"
+    return Speech(
+        profile=profile,
+        samples_CS=samples_CS,
+        sample_rate=sample_rate,
+        encoder=None if profile.speech.encoder == "mel" else encoder,
+        window="whole" if window == "whole clip" else "windows",
+        limit_seconds=limit_seconds,
+    )
+
+
+def heard_samples(speech: Speech) -> int:
+    """Samples per channel that the video lasts: all of them, or the duration limit."""
+    samples = int(speech.samples_CS.shape[-1])
+    if speech.limit_seconds <= 0:
+        return samples
+    return min(samples, max(1, round(speech.limit_seconds * speech.sample_rate)))
+
+
+def describe_speech(speech: Speech) -> str:
+    """One line for the node: seconds -> frames -> chunks, and a word where the voice is silent."""
+    plan = plan_of(speech)
+    fps = speech.profile.fps_num / speech.profile.fps_den
+    text = (
+        f"{heard_samples(speech) / speech.sample_rate:.2f} s \N{RIGHTWARDS ARROW} {plan.frames} frames at {fps:g} fps "
+        f"\N{RIGHTWARDS ARROW} {plan.chunks} chunks"
+    )
+    if decibels(peak_level(speech.samples_CS, speech.sample_rate)) < SILENCE_DBFS:
+        text += " (silent: the mouth will stay closed)"
+    return text

@@ -1,0 +1,101 @@
+"""Write stage: the nodes that open a session, pull it to the end, and close it."""
+
+from __future__ import annotations
+
+from comfy_api.latest import InputImpl, io, ui
+
+from .types import Frames, FramesSocket
+
+
+class SaveStream(io.ComfyNode):
+    """A stream to a video file, written while it is made."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamSaveStream",
+            display_name="Save Stream",
+            category="TalkStream/write",
+            description="Runs the stream and writes an MP4 with the original sound, playable while it grows. "
+            "Stop keeps what is finished as ..._partial.mp4.",
+            search_aliases=["save video", "write mp4", "export video"],
+            inputs=[
+                FramesSocket.Input("frames", tooltip="From Decode Stream."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="video/TalkStream",
+                    tooltip="Folder and beginning of the file name under ComfyUI's output folder. "
+                    "Takes %year%, %month%, %day%, %width% and so on.",
+                ),
+                io.Float.Input(
+                    "crf",
+                    default=18.0,
+                    min=0.0,
+                    max=51.0,
+                    step=1.0,
+                    optional=True,
+                    advanced=True,
+                    tooltip="H.264 quality: lower is better and larger.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(tooltip="The finished file."),
+                io.Int.Output(display_name="frame_count", tooltip="Frames in the file."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, frames: Frames, filename_prefix: str, crf: float = 18.0) -> io.NodeOutput:
+        """Pulls chunk, decode, write until the voice ends."""
+        from .record import record
+
+        file = record(frames, prefix=filename_prefix, crf=crf, hidden=cls.hidden)
+        shown = ui.PreviewVideo([ui.SavedResult(file.path.name, file.subfolder, io.FolderType.output)])
+        video = InputImpl.VideoFromFile(str(file.path))
+        return io.NodeOutput(video, frames.frames, float(frames.fps), ui=shown)
+
+
+class CollectFrames(io.ComfyNode):
+    """A short piece of a stream as ordinary values."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamCollectFrames",
+            display_name="Collect Frames",
+            category="TalkStream/write",
+            description="Runs the stream and hands its frames to ordinary nodes. For short clips: every frame "
+            "stays in memory.",
+            search_aliases=["frames to images", "stream to image batch"],
+            inputs=[
+                FramesSocket.Input("frames", tooltip="From Decode Stream."),
+                io.Int.Input("start", default=0, min=0, max=10_000_000, tooltip="First frame to collect."),
+                io.Int.Input(
+                    "limit",
+                    default=240,
+                    min=1,
+                    max=100_000,
+                    tooltip="Most frames to collect. One 512x512 frame takes 3 MB of memory.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(tooltip="The frames."),
+                io.Audio.Output(tooltip="The original sound of these frames."),
+                io.Latent.Output(tooltip="The latents of the stream up to the last collected frame."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+        )
+
+    @classmethod
+    def execute(cls, frames: Frames, start: int, limit: int) -> io.NodeOutput:
+        """Pulls up to the last wanted frame and stops."""
+        from .record import collect
+
+        images, audio, latent = collect(frames, start=start, limit=limit, hidden=cls.hidden)
+        return io.NodeOutput(images, audio, latent, float(frames.fps))
