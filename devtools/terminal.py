@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 
 class DevError(RuntimeError):
@@ -16,12 +13,3 @@ def say(text: str) -> None:
     """One line, at once, also into a pipe."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-def run_pip(python: Path, arguments: Sequence[str]) -> None:
-    """Run pip with its progress on the terminal. Raises DevError where it fails."""
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
-        raise DevError(
-            f"pip {arguments[0]} failed (see above): check the connection and the free disk, then run it again"
-        )

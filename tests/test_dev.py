@@ -142,7 +142,7 @@ def test_an_interrupted_environment_is_made_again_and_a_finished_one_is_kept(tmp
     """A half environment looks like a whole one: only the ready file, written last, tells them apart."""
     made = []
 
-    def fake_pip(python: Path, arguments) -> None:
+    def fake_pip(python: Path, arguments, *, temp: Path) -> None:
         made.append(arguments[0])
         if len(made) == 1:
             raise DevError("the connection broke")
@@ -155,10 +155,14 @@ def test_an_interrupted_environment_is_made_again_and_a_finished_one_is_kept(tmp
     monkeypatch.delenv("TALKSTREAM_PYTHON", raising=False)
     with pytest.raises(DevError, match="broke"):
         environment.prepare()
+    (tmp_path / "cache" / "pip-killed").mkdir()
     first = environment.prepare()
     assert environment.prepare() == first
     assert made == ["install", "install"]
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [first.python.parts[-3], "setup.lock"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
+        first.python.parts[-3],
+        "setup.lock",
+    ]
 
 
 def test_given_interpreter_is_used_as_it_is(tmp_path, monkeypatch):
