@@ -102,9 +102,12 @@ def ui(setup: Setup, *, port: int) -> int:
 
 
 def test(setup: Setup, arguments: Sequence[str]) -> int:
-    """Lint, then tests; the host tests get the host through COMFYUI_PATH."""
+    """Lint and tests, both in any case; the host tests get the host through COMFYUI_PATH."""
     lint = python(setup, ["-m", "ruff", "check", "."])
-    return lint or python(setup, ["-m", "pytest", *arguments])
+    tests = python(setup, ["-m", "pytest", *arguments])
+    if lint:
+        say("ruff found something: see above")
+    return tests or lint
 
 
 def python(setup: Setup, arguments: Sequence[str]) -> int:
