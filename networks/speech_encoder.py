@@ -1,0 +1,86 @@
+"""Mel frames -> one speech feature per video frame: three strided convolutions over a fixed window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MEL_PER_FRAME = 4  # mel frames (10 ms) per video frame (40 ms)
+
+
+@dataclass(frozen=True)
+class SpeechEncoderConfig:
+    """Widths and look-ahead; the past is what remains of the receptive field."""
+
+    bins: int = 40
+    width: int = 128
+    ahead_mel: int = 12
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ahead_mel <= self.window_mel - MEL_PER_FRAME:
+            raise ValueError(
+                f"ahead_mel is {self.ahead_mel}; expected 0..{self.window_mel - MEL_PER_FRAME}, "
+                "what the convolutions can see beyond a video frame"
+            )
+
+    @property
+    def window_mel(self) -> int:
+        """Mel frames that one feature depends on."""
+        return 48
+
+    @property
+    def past_mel(self) -> int:
+        """Mel frames before a video frame's own four."""
+        return self.window_mel - MEL_PER_FRAME - self.ahead_mel
+
+
+@dataclass
+class SpeechState:
+    """What a stream remembers: mel frames (B, bins, N) that later features still need."""
+
+    mel: Tensor
+
+
+class SpeechEncoder(nn.Module):
+    """Small convolutional encoder at a total stride of four mel frames."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conv1 = nn.Conv1d(config.bins, config.width, 6, stride=2)
+        self.conv2 = nn.Conv1d(config.width, config.width, 6, stride=2)
+        self.conv3 = nn.Conv1d(config.width, config.width, 9)
+
+    def init_state(self, batch: int = 1) -> SpeechState:
+        """State of a stream that has heard nothing; silence before it is zeros."""
+        weight = self.conv1.weight
+        return SpeechState(weight.new_zeros(batch, self.config.bins, self.config.past_mel))
+
+    def push(self, mel_BAM: Tensor, state: SpeechState) -> Tensor:
+        """Hear mel frames (B, N, bins) -> the features they complete (B, A, width). The state is updated in place."""
+        heard = torch.cat([state.mel, mel_BAM.transpose(1, 2)], dim=2)
+        count = max(0, (heard.shape[2] - self.config.window_mel) // MEL_PER_FRAME + 1)
+        state.mel = heard[:, :, count * MEL_PER_FRAME :]
+        if count == 0:
+            return heard.new_zeros(heard.shape[0], 0, self.config.width)
+        return self._convolve(heard[:, :, : self.config.window_mel + (count - 1) * MEL_PER_FRAME])
+
+    def forward(self, mel_BAM: Tensor) -> Tensor:
+        """Whole clip: (B, 4A, bins) -> (B, A, width); silence follows its end."""
+        config = self.config
+        padded = F.pad(mel_BAM.transpose(1, 2), (config.past_mel, config.ahead_mel))
+        return self._convolve(padded)
+
+    def _convolve(self, mel_BMA: Tensor) -> Tensor:
+        x = F.gelu(self.conv1(mel_BMA))
+        x = F.gelu(self.conv2(x))
+        return self.conv3(x).transpose(1, 2)
+
+
+def speech_encoder_config(tensors: dict[str, Tensor], *, ahead_mel: int) -> SpeechEncoderConfig:
+    """Read the widths from tensors named conv1.weight and so on; the look-ahead comes from the profile."""
+    width, bins = tensors["conv1.weight"].shape[:2]
+    return SpeechEncoderConfig(bins=bins, width=width, ahead_mel=ahead_mel)

@@ -1,0 +1,33 @@
+"""Training state on disk: save, resume. What ships is written by export.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from .trainer import Stage
+
+
+def save_training_state(path: Path, stage: Stage, *, step: int, elapsed: float) -> None:
+    """Write everything a resumed run needs; the file is replaced in one move."""
+    state = {
+        "stage": stage.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in stage.optimisers],
+        "step": step,
+        "elapsed": elapsed,
+    }
+    unfinished = path.with_suffix(".tmp")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def load_training_state(path: Path, stage: Stage) -> tuple[int, float]:
+    """Restore a stage in place; returns (steps done, seconds trained)."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    stage.load_state_dict(state["stage"])
+    for optimiser, saved in zip(stage.optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    return state["step"], state["elapsed"]

@@ -1,0 +1,27 @@
+"""Losses and picture measures as pure functions of tensors."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+_SMOOTH = 1e-3
+
+
+def weighted_charbonnier(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Smooth absolute difference, mean of weight * sqrt(d^2 + s^2); weight broadcasts against the pixels."""
+    return (weight * ((output - target).square() + _SMOOTH**2).sqrt()).mean()
+
+
+def edge_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Absolute difference of neighbouring-pixel steps along height and width, (B, C, T, H, W)."""
+    difference = output - target
+    down = (difference[..., 1:, :] - difference[..., :-1, :]).abs() * weight[..., 1:, :]
+    right = (difference[..., 1:] - difference[..., :-1]).abs() * weight[..., 1:]
+    return down.mean() + right.mean()
+
+
+def psnr(output: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1]."""
+    return -10 * math.log10(max((output - target).square().mean().item() / 4, 1e-12))

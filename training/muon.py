@@ -1,0 +1,67 @@
+"""Muon: momentum whose matrix updates are orthogonalised (Jordan et al. 2024), AdamW for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
+    """(rows, columns) -> nearest half-orthogonal matrix, about, by a quintic Newton-Schulz iteration."""
+    a, b, c = _COEFFICIENTS
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised Nesterov momentum for weights of two or more axes; filters are flattened to matrices."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        """One update; parameters without a gradient stay."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, lr=group["lr"], momentum=group["momentum"])
+
+    def _update(self, parameter: nn.Parameter, *, lr: float, momentum: float) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["velocity"] = torch.zeros_like(parameter)
+        velocity = state["velocity"]
+        velocity.lerp_(parameter.grad, 1 - momentum)
+        matrix = parameter.grad.lerp(velocity, momentum).flatten(1)
+        scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        parameter.add_(orthogonalise(matrix).view_as(parameter), alpha=-lr * scale)
+
+
+def make_optimisers(
+    module: nn.Module,
+    *,
+    matrix_lr: float,
+    other_lr: float,
+    keep_adam: Callable[[str], bool] = lambda name: False,
+) -> list[torch.optim.Optimizer]:
+    """Muon for the weight matrices of a module, AdamW for biases, gains and whatever keep_adam names."""
+    matrices, others = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1 and not keep_adam(name)
+            (matrices if is_matrix else others).append(parameter)
+    optimisers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimisers.append(Muon(matrices, lr=matrix_lr))
+    if others:
+        optimisers.append(torch.optim.AdamW(others, lr=other_lr, betas=(0.9, 0.98), weight_decay=0.0))
+    return optimisers

@@ -1,0 +1,93 @@
+"""A folder of drawn clips: generated once in parallel, then read through memory maps.
+
+Command: python -m talkstream.training.world.dataset OUT --clips 560 --frames 81 --side 96
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .clips import FPS, SAMPLE_RATE, Clip, random_clip
+
+
+@dataclass(frozen=True)
+class DatasetSize:
+    """How much is drawn: clips, frames of each, side in pixels, first seed, and whether it is held out."""
+
+    clips: int
+    frames: int
+    side: int
+    first_seed: int = 0
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Memory-mapped clips: frames (N, F, H, W, 3) uint8, samples (N, S) float16, mouth (N, F, 5) float32."""
+
+    frames: np.ndarray
+    samples: np.ndarray
+    mouth: np.ndarray
+
+
+def _clips(size: DatasetSize, workers: int) -> Iterator[Clip]:
+    seeds = range(size.first_seed, size.first_seed + size.clips)
+    draw = partial(random_clip, frames=size.frames, side=size.side, held_out=size.held_out)
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(draw, seeds, chunksize=4)
+
+
+def generate(folder: Path, size: DatasetSize, *, workers: int = 2) -> None:
+    """Draw a data set into a folder; a folder that already holds the same size is kept."""
+    described = folder / "dataset.json"
+    if described.exists() and json.loads(described.read_text()) == asdict(size):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    described.unlink(missing_ok=True)
+    shape = (size.clips, size.frames, size.side, size.side, 3)
+    frames = np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.uint8, shape=shape)
+    samples = np.zeros((size.clips, size.frames * SAMPLE_RATE // FPS), np.float16)
+    mouth = np.zeros((size.clips, size.frames, 5), np.float32)
+    for index, clip in enumerate(_clips(size, workers)):
+        frames[index], samples[index], mouth[index] = clip.frames, clip.samples, clip.mouth
+    frames.flush()
+    np.save(folder / "samples.npy", samples)
+    np.save(folder / "mouth.npy", mouth)
+    described.write_text(json.dumps(asdict(size)))
+
+
+def load(folder: Path) -> Dataset:
+    """Open a generated folder. Raises FileNotFoundError where generation has not finished."""
+    if not (folder / "dataset.json").exists():
+        raise FileNotFoundError(
+            f"{folder} holds no finished data set; expected dataset.json: generate it first"
+        )
+    frames, samples, mouth = (
+        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "samples", "mouth")
+    )
+    return Dataset(frames, samples, mouth)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Draw a data set of talking portraits.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clips", type=int, default=560)
+    parser.add_argument("--frames", type=int, default=81)
+    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--held-out", action="store_true")
+    given = vars(parser.parse_args())
+    generate(given.pop("folder"), DatasetSize(**given))
+
+
+if __name__ == "__main__":
+    main()
