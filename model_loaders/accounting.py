@@ -34,15 +34,15 @@ class KeyReport:
         """Counts and first names of each kind of difference, with the likely cause and what to do."""
         parts = []
         if self.missing:
-            parts.append(f"{len(self.missing)} tensors are missing ({_first(self.missing)})")
+            parts.append(f"{len(self.missing)} missing ({_first(self.missing)})")
         if self.unexpected:
-            parts.append(f"{len(self.unexpected)} are unknown ({_first(self.unexpected)})")
+            parts.append(f"{len(self.unexpected)} unknown ({_first(self.unexpected)})")
         if self.reshaped:
             name, got, expected = self.reshaped[0]
             parts.append(
-                f"{len(self.reshaped)} have other sizes ({name}: {list(got)}, expected {list(expected)})"
+                f"{len(self.reshaped)} of another size ({name}: {list(got)}, expected {list(expected)})"
             )
-        return f"{', '.join(parts)}; {self._cause()}"
+        return f"tensors do not fit: {', '.join(parts)}; {self._cause()}"
 
     def _cause(self) -> str:
         strangers = [name.split(".")[0] for name in self.unexpected]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.audio_pack import AudioPack
-from ..networks.profile import StudentProfile
+from ..networks.profile import SpeechProfile, StudentProfile
+from ..networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from ..networks.wan import WanConfig, WanModel
 from .accounting import account, check_network
 from .checkpoint import LazyTensors, read_checkpoint
@@ -45,17 +45,6 @@ class Student:
     def audio_tensors(self) -> dict[str, Tensor]:
         """Read the rest: AudioPack, its projections, and the speech encoder where the student has one."""
         return self.tensors.subset(split_audio(self.tensors.names)[1]).read()
-
-    def loader_metadata(self) -> dict[str, str]:
-        """The file's metadata with the sizes that ComfyUI's detection assumes instead of reading them.
-
-        It takes them from the entry "config", as JSON under "transformer".
-        """
-        metadata = dict(self.tensors.checkpoint.metadata)
-        config = json.loads(metadata.get("config", "{}"))
-        sizes = {"text_dim": self.config.text_dim, "freq_dim": self.config.freq_dim}
-        config["transformer"] = {**config.get("transformer", {}), **sizes}
-        return {**metadata, "config": json.dumps(config)}
 
     def describe(self) -> str:
         """Two lines for a node: what the file is, and which profile was taken and why."""
@@ -162,12 +151,12 @@ def build_audio_modules(
         modules = AudioModules(
             AudioPack(audio_in, hidden, operations=operations),
             nn.ModuleList(operations.Linear(hidden, dim) for _ in range(count)),
-            _speech_encoder(shapes, profile, operations),
+            _speech_encoder(shapes, profile),
         )
     expected = {name: tuple(tensor.shape) for name, tensor in modules.state_dict().items()}
     report = account(shapes, expected)
     if not report.complete:
-        raise ValueError(f"of the audio tensors, {report.sentence()}")
+        raise ValueError(f"audio {report.sentence()}")
     return _assigned(modules, tensors, device=device, dtype=dtype)
 
 
@@ -177,29 +166,49 @@ def check_speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: Student
     Raises:
         ValueError: names are missing, unknown or of other sizes.
     """
-    present = {name: shape for name, shape in shapes.items() if _is_encoder(name)}
+    present = {name: tuple(shape) for name, shape in shapes.items() if _is_encoder(name)}
     if not present and profile.speech.encoder == "mel":
         raise ValueError(
             f"profile {profile.name!r} needs the student's own speech encoder, but the file has no "
             f"{_SPEECH_ENCODER}* tensors; choose another profile or export the file again"
         )
     with torch.device("meta"):
-        encoder = _speech_encoder(shapes, profile, nn)
+        encoder = _speech_encoder(shapes, profile)
     expected = {} if encoder is None else encoder.state_dict(prefix=_SPEECH_ENCODER)
     report = account(present, {name: tuple(tensor.shape) for name, tensor in expected.items()})
     if not report.complete:
-        raise ValueError(f"of the speech encoder, {report.sentence()}")
+        raise ValueError(f"speech encoder {report.sentence()}")
 
 
-def _speech_encoder(
-    shapes: Mapping[str, tuple[int, ...]], profile: StudentProfile, operations: Operations
-) -> nn.Module | None:
-    own = {name.removeprefix(_SPEECH_ENCODER): shape for name, shape in shapes.items() if _is_encoder(name)}
-    if not own:
+def _speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: StudentProfile) -> SpeechEncoder | None:
+    """The student's own speech encoder, widths from its tensors, look-ahead from its profile."""
+    if not any(_is_encoder(name) for name in shapes):
         return None
-    from ..networks.speech_encoder import build_speech_encoder
+    name = _SPEECH_ENCODER + "conv1.weight"
+    if len(shapes.get(name, ())) != 3:
+        raise ValueError(f"the speech encoder has no {name} of three axes; export the file again")
+    width, bins, _ = shapes[name]
+    promised = (profile.speech.feature_width, profile.speech.mel.bins if profile.speech.mel else bins)
+    if (width, bins) != promised:
+        raise ValueError(
+            f"the speech encoder makes {width} features of {bins} mel bins, its profile says {promised[0]} of "
+            f"{promised[1]}; export the file again"
+        )
+    return SpeechEncoder(SpeechEncoderConfig(bins=bins, width=width, ahead_mel=mel_ahead(profile.speech)))
 
-    return build_speech_encoder(own, profile.speech, operations=operations)
+
+def mel_ahead(speech: SpeechProfile) -> int:
+    """Mel frames that the speech encoder hears after a video frame: ahead_seconds in hops.
+
+    Raises:
+        ValueError: the profile has no mel settings.
+    """
+    if speech.mel is None:
+        raise ValueError(
+            f"the student has its own speech encoder, but its profile hears through {speech.encoder}; "
+            "leave the profile to the file"
+        )
+    return round(speech.ahead_seconds * speech.mel.sample_rate / speech.mel.hop_samples)
 
 
 def _in_memory(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

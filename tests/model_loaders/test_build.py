@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 
 from talkstream.model_loaders.build import build_audio_modules, build_network, open_student
 from talkstream.networks.audio_pack import pack_vectors
-from talkstream.networks.profile import LIVETALK, METADATA_KEY
+from talkstream.networks.profile import LIVETALK, METADATA_KEY, MelProfile, SpeechProfile
+from talkstream.networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from talkstream.tests import fakes, layouts
 
 SIZES = {"dim": 128, "ffn_dim": 64, "layers": 6, "text_dim": 32, "audio_in": 4 * 14 * 16}
@@ -91,27 +93,60 @@ def test_student_says_what_it_is_and_why(tmp_path):
     assert "profile mine: the file's own metadata" in open_student(path).describe()
 
 
-def test_sizes_that_the_host_assumes_are_in_the_metadata(tmp_path):
-    path = write(
-        tmp_path, LAYOUT, metadata={"config": '{"transformer": {"causal_ar": true}, "by": 1}', "a": "b"}
-    )
-    metadata = open_student(path).loader_metadata()
-    assert metadata["a"] == "b"
-    assert json.loads(metadata["config"]) == {
-        "transformer": {"causal_ar": True, "text_dim": 32, "freq_dim": 256},
-        "by": 1,
+def mini_file(tmp_path, **changes):
+    """A student with a speech encoder of its own: 40 mel bins, width 16, 12 mel frames (120 ms) of look-ahead."""
+    encoder = {
+        "speech_encoder.conv1.weight": (16, 40, 6),
+        "speech_encoder.conv2.weight": (16, 16, 6),
+        "speech_encoder.conv3.weight": (16, 16, 9),
     }
+    encoder |= {name.replace("weight", "bias"): (16,) for name in encoder}
+    layout = layouts.student(dim=128, ffn_dim=64, layers=6, in_dim=33, text_dim=32, audio_in=4 * 16)
+    layout |= encoder | changes
+    speech = SpeechProfile("mel", 1, 16, ahead_seconds=0.12, mel=MelProfile(bins=40))
+    profile = replace(LIVETALK, name="mini", speech=speech, text="null")
+    layout = {name: shape for name, shape in layout.items() if shape}
+    return write(tmp_path, layout, metadata={METADATA_KEY: profile.to_json()})
+
+
+def test_own_speech_encoder_is_built_from_its_tensors_and_profile(tmp_path):
+    path = mini_file(tmp_path)
+    student = open_student(path)
+    assert student.signature.own_speech_encoder and student.profile.name == "mini"
+    modules = build_audio_modules(student.audio_tensors(), student.profile)
+    assert modules.speech_encoder.config == SpeechEncoderConfig(bins=40, width=16, ahead_mel=12)
+    stored = load_file(str(path))
+    direct = SpeechEncoder(SpeechEncoderConfig(bins=40, width=16, ahead_mel=12))
+    direct.load_state_dict({n[15:]: t for n, t in stored.items() if n.startswith("speech_encoder.")})
+    mel = torch.randn(1, 36, 40)
+    assert torch.equal(modules.speech_encoder(mel), direct(mel))
+    assert set(modules.state_dict()) == set(student.audio_tensors())
+    network = build_network(student.tensors, student.config)
+    assert not any(name.startswith("speech_encoder") for name in network.state_dict())
+
+
+def test_speech_encoder_is_accounted_too(tmp_path):
+    lost = {"speech_encoder.conv2.bias": None}
+    assert "speech encoder tensors do not fit: 1 missing" in refusal(mini_file(tmp_path, **lost))
+    assert "no speech_encoder.conv1.weight" in refusal(
+        mini_file(tmp_path, **{"speech_encoder.conv1.weight": None})
+    )
+    fewer = {"speech_encoder.conv1.weight": (16, 32, 6)}
+    assert "makes 16 features of 32 mel bins, its profile says 16 of 40" in refusal(
+        mini_file(tmp_path, **fewer)
+    )
+    all_lost = {f"speech_encoder.conv{i}.{part}": None for i in (1, 2, 3) for part in ("weight", "bias")}
+    assert "needs the student's own speech encoder" in refusal(mini_file(tmp_path, **all_lost))
 
 
 def test_missing_tensors_are_listed_with_their_number(tmp_path):
     partial = {name: s for name, s in LAYOUT.items() if not name.startswith("audio_cond_projs.1")}
-    assert (
-        "2 tensors are missing (audio_cond_projs.1.weight, audio_cond_projs.1.bias); the file was saved"
-        in (refusal(write(tmp_path, partial)))
+    assert "2 missing (audio_cond_projs.1.weight, audio_cond_projs.1.bias); the file was saved" in (
+        refusal(write(tmp_path, partial))
     )
     partial = {name: s for name, s in LAYOUT.items() if ".cross_attn." not in name}
     sentence = refusal(write(tmp_path, partial))
-    assert "60 tensors are missing (blocks.0.cross_attn.q.weight, " in sentence and ", ...)" in sentence
+    assert "60 missing (blocks.0.cross_attn.q.weight, " in sentence and ", ...)" in sentence
 
 
 @pytest.mark.parametrize("lost", [(4,), (5,), (3, 4, 5)])
@@ -119,7 +154,7 @@ def test_lost_blocks_are_a_loss_not_a_smaller_network(tmp_path, lost):
     starts = tuple(f"blocks.{i}." for i in lost)
     partial = {name: s for name, s in LAYOUT.items() if not name.startswith(starts)}
     sentence = refusal(write(tmp_path, partial))
-    assert f"{27 * len(lost)} tensors are missing (blocks.{lost[0]}.modulation" in sentence
+    assert f"{27 * len(lost)} missing (blocks.{lost[0]}.modulation" in sentence
     assert "saved or converted incompletely" in sentence
 
 
@@ -127,11 +162,10 @@ def test_unknown_and_reshaped_tensors_stop_the_load(tmp_path):
     more = LAYOUT | {"blocks.0.extra.weight": (4, 4), "optimizer.step": (1,)}
     sentence = refusal(write(tmp_path, more))
     assert (
-        "2 are unknown (blocks.0.extra.weight, optimizer.step)" in sentence
-        and "training checkpoint" in sentence
+        "2 unknown (blocks.0.extra.weight, optimizer.step)" in sentence and "training checkpoint" in sentence
     )
     other = LAYOUT | {"blocks.3.ffn.2.bias": (64,)}
-    assert "1 have other sizes (blocks.3.ffn.2.bias: [64], expected [128])" in refusal(write(tmp_path, other))
+    assert "1 of another size (blocks.3.ffn.2.bias: [64], expected [128])" in refusal(write(tmp_path, other))
 
 
 def test_scales_of_quantised_weights_are_no_strangers(tmp_path):
@@ -146,7 +180,7 @@ def test_audio_half_is_accounted_too(tiny):
     student = open_student(tiny)
     audio = student.audio_tensors()
     del audio["audio_cond_projs.0.bias"]
-    with pytest.raises(ValueError, match=r"1 tensors are missing \(audio_cond_projs.0.bias\)"):
+    with pytest.raises(ValueError, match=r"1 missing \(audio_cond_projs.0.bias\)"):
         build_audio_modules(audio, student.profile)
     with pytest.raises(ValueError, match="keep those about 32 tensors"):
         build_audio_modules({"audio_proj.proj.scale_weight": torch.ones(1)}, student.profile)
