@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from talkstream.networks.kv_cache import CLEAN_PASS, CacheSpec, GrowingKVCache, RingKVCache
-from talkstream.tests.networks.test_cache_rules import DIM, GRID, HEADS, LAYERS, PROFILES, Runner, make
+from talkstream.tests.networks.cache_runner import DIM, GRID, HEADS, LAYERS, PROFILES, Runner, make
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
