@@ -17,7 +17,7 @@ from types import FrameType
 from .demo import QUICKSTART, run_demo
 from .environment import Setup, prepare
 from .host import ROOT, cache_folder
-from .server import bytecode_rule, link_folder, serve
+from .server import PACK_NAME, bytecode_rule, link_folder, serve
 from .terminal import DevError, say
 
 PASSING_ON = ("test", "run")
@@ -95,7 +95,7 @@ def ui(setup: Setup, *, port: int) -> int:
     base = cache_folder() / f"ui-{_clone_key()}"
     with serve(setup, base, port=port) as server:
         say(
-            f"\n{server.url}\n\nOpen it, choose Templates > {ROOT.name} > quickstart. Output: {base / 'output'}"
+            f"\n{server.url}\n\nOpen it, choose Templates > {PACK_NAME} > talkstream_quickstart. Output: {base / 'output'}"
         )
         say("Ctrl-C stops it.")
         return server.process.wait()
