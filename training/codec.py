@@ -21,13 +21,18 @@ _EVALUATION_CLIPS = 8
 
 @dataclass(frozen=True)
 class CodecSettings:
-    """Numbers of the codec stage. Crops are (side, batch) pairs, one drawn per step."""
+    """Numbers of the codec stage.
+
+    Each of its phases is (share of the budget at which it ends, crops); a crop is (side, frames, clips per batch) and
+    one is drawn per step. Short clips show more pictures per second of training, long ones fill the temporal caches.
+    """
 
     dim: int = 16
-    clip_frames: int = 17
-    crops: tuple[tuple[int, int], ...] = ((48, 2), (48, 2), (64, 1))
-    late_crops: tuple[tuple[int, int], ...] = ((48, 2), (64, 1), (96, 1))
-    late_share: float = 0.3
+    phases: tuple[tuple[float, tuple[tuple[int, int, int], ...]], ...] = (
+        (0.45, ((48, 9, 4), (64, 9, 2))),
+        (0.75, ((48, 17, 2), (64, 17, 1), (64, 9, 2))),
+        (1.0, ((48, 17, 2), (64, 17, 1), (96, 17, 1))),
+    )
     matrix_lr: float = 0.008
     other_lr: float = 0.002
     latent_noise: float = 0.05
@@ -40,8 +45,17 @@ class CodecSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.clip_frames % 4 != 1:
-            raise ValueError(f"clip_frames is {self.clip_frames}; expected 1 + 4n, for example 17")
+        for _, crops in self.phases:
+            for side, frames, clips in crops:
+                if side % 8 or frames % 4 != 1 or clips < 1:
+                    raise ValueError(
+                        f"crop (side {side}, frames {frames}, clips {clips}); expected a side that is a multiple of 8, "
+                        "1 + 4n frames and at least one clip"
+                    )
+
+    def crops(self, progress: float) -> tuple[tuple[int, int, int], ...]:
+        """Crops of the phase that runs at this share of the budget."""
+        return next((crops for end, crops in self.phases if progress <= end), self.phases[-1][1])
 
 
 def importance_map(side: int, settings: CodecSettings) -> np.ndarray:
@@ -61,10 +75,18 @@ def to_tensor(frames: np.ndarray) -> Tensor:
 class CodecStage:
     """Trains encoder and decoder, or the decoder alone behind a frozen encoder."""
 
-    def __init__(self, settings: CodecSettings, data: Dataset, held_out: Dataset) -> None:
-        self.settings, self._data, self._held_out = settings, data, held_out
+    def __init__(
+        self,
+        settings: CodecSettings,
+        data: Dataset,
+        held_out: Dataset,
+        *,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
+        self.settings, self._data, self._held_out, self._device = settings, data, held_out, device
         self.vae = CausalVAE(VAEConfig(dim=settings.dim))
         initialise_codec(self.vae, torch.Generator().manual_seed(settings.seed))
+        self.vae.to(device)
         if settings.decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.conv1.requires_grad_(False)
@@ -76,31 +98,31 @@ class CodecStage:
 
     def _batch(self, random: np.random.Generator, progress: float) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, F, side, side) in [-1, 1] and their weights (B, 1, 1, side, side)."""
-        s = self.settings
-        sizes = s.late_crops if progress > 1 - s.late_share else s.crops
-        side, count = sizes[random.integers(len(sizes))]
+        choices = self.settings.crops(progress)
+        side, frames, count = choices[random.integers(len(choices))]
         total, length, full = self._data.frames.shape[:3]
         crops, weights = [], []
         for _ in range(count):
             clip = random.integers(total)
-            start = 0 if random.random() < 0.2 else random.integers(length - s.clip_frames + 1)
+            start = 0 if random.random() < 0.2 else random.integers(length - frames + 1)
             top, left = _crop_corner(random, side=side, full=full)
             rows, columns = slice(top, top + side), slice(left, left + side)
-            picture = self._data.frames[clip, start : start + s.clip_frames, rows, columns]
+            picture = self._data.frames[clip, start : start + frames, rows, columns]
             weight = self._importance[rows, columns]
             mirrored = random.random() < 0.5
             crops.append(picture[:, :, ::-1] if mirrored else picture)
             weights.append(weight[:, ::-1] if mirrored else weight)
         pixels = to_tensor(np.stack(crops))
-        return pixels, torch.from_numpy(np.stack(weights).copy())[:, None, None]
+        weight = torch.from_numpy(np.stack(weights).copy())[:, None, None]
+        return pixels.to(self._device), weight.to(self._device)
 
     def _loss(self, pixels: Tensor, weight: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         s = self.settings
-        with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(not s.decoder_only):
+        with torch.autocast(self._device.type, torch.bfloat16), torch.set_grad_enabled(not s.decoder_only):
             mean = self.vae.encode(pixels)
-        noise = torch.randn(mean.shape, generator=generator) * s.latent_noise
-        with torch.autocast("cpu", torch.bfloat16):
-            output = self.vae.decode(mean + noise.to(mean.dtype))
+        noise = (torch.randn(mean.shape, generator=generator) * s.latent_noise).to(mean)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            output = self.vae.decode(mean + noise)
         output, mean = output.float(), mean.float()
         pixel = weighted_charbonnier(output, pixels, weight)
         edges = edge_loss(output, pixels, weight)
@@ -125,8 +147,9 @@ class CodecStage:
     @torch.no_grad()
     def reconstruct(self, frames: np.ndarray) -> Tensor:
         """(B, F, H, W, 3) uint8 -> reconstruction (B, 3, F, H, W) in [-1, 1]."""
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.vae.decode(self.vae.encode(to_tensor(frames))).float().clamp_(-1, 1)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            pixels = to_tensor(frames).to(self._device)
+            return self.vae.decode(self.vae.encode(pixels)).float().clamp_(-1, 1)
 
     def evaluate(self) -> dict[str, float]:
         """PSNR in dB on whole held-out pictures, all over and around the mouth."""
@@ -135,7 +158,7 @@ class CodecStage:
         values = []
         for clip in range(min(_EVALUATION_CLIPS, len(self._held_out.frames))):
             frames = self._held_out.frames[clip : clip + 1, 30 : 30 + _EVALUATION_FRAMES]
-            truth, output = to_tensor(frames), self.reconstruct(frames)
+            truth, output = to_tensor(frames), self.reconstruct(frames).cpu()
             values.append((psnr(output, truth), psnr(output[mouth], truth[mouth])))
         whole, around = (sum(column) / len(column) for column in zip(*values, strict=True))
         return {"psnr": whole, "mouth_psnr": around}

@@ -25,3 +25,24 @@ def edge_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def psnr(output: Tensor, target: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of pictures in [-1, 1]."""
     return -10 * math.log10(max((output - target).square().mean().item() / 4, 1e-12))
+
+
+def weighted_mse(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Sum of weight * squared difference over the sum of the (broadcast) weights; 0 where all weights are 0."""
+    weight = weight.expand_as(output)
+    return (weight * (output - target).square()).sum() / weight.sum().clamp_min(1e-6)
+
+
+def dmd_gradient(current: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    """Direction in which the student's sample should not go: (fake - real) / mean |current - real|, per sample.
+
+    current, real, fake: clean estimates (B, ...) (DMD, equation 7 and its normaliser).
+    """
+    axes = tuple(range(1, current.ndim))
+    scale = (current - real).abs().mean(dim=axes, keepdim=True).clamp_min(1e-3)
+    return (fake - real) / scale
+
+
+def gradient_loss(current: Tensor, gradient: Tensor) -> Tensor:
+    """A loss whose gradient with respect to current is exactly gradient / elements."""
+    return (current * gradient.detach()).mean()

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,10 @@ class Budget:
             raise ValueError(
                 f"budget has seconds={self.seconds} and steps={self.steps}; set exactly one of them"
             )
+
+    def scaled(self, factor: float) -> Budget:
+        """The same budget, longer or shorter."""
+        return replace(self, seconds=self.seconds * factor, steps=round(self.steps * factor))
 
     def progress(self, elapsed: float, step: int) -> float:
         """Share of the budget that is spent, in [0, 1]."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import librosa
 import numpy as np
 
 from .face import draw_face
 from .identity import Identity, random_identity
-from .motion import random_poses
+from .motion import free_poses, spoken_poses
 from .mouth import MouthShape
 from .sentences import HELD_OUT, training_sentence
 from .visemes import Phoneme, mouth_track
@@ -17,6 +18,7 @@ from .voices import random_voice, speak
 
 FPS = 25
 SAMPLE_RATE = 16000
+Motion = Literal["free", "spoken"]
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,23 @@ def random_speech(
     return samples, mouth_track(phonemes, frames, fps=FPS)
 
 
-def draw_clip(who: Identity, mouth: np.ndarray, random: np.random.Generator, *, side: int) -> np.ndarray:
+def draw_clip(
+    who: Identity, mouth: np.ndarray, random: np.random.Generator, *, side: int, motion: Motion
+) -> np.ndarray:
     """Animate one identity along a mouth track (F, 5) -> (F, H, W, 3) uint8."""
-    poses = random_poses(random, len(mouth), fps=FPS)
+    if motion == "free":
+        poses = free_poses(random, len(mouth), fps=FPS)
+    else:
+        poses = spoken_poses(random, mouth, fps=FPS)
     shapes = [MouthShape(*(float(v) for v in row)) for row in mouth]
-    return np.stack(
-        [draw_face(who, pose, shape, side=side) for pose, shape in zip(poses, shapes, strict=True)]
-    )
+    pictures = [draw_face(who, pose, shape, side=side) for pose, shape in zip(poses, shapes, strict=True)]
+    return np.stack(pictures)
 
 
-def random_clip(seed: int, frames: int, *, side: int, held_out: bool) -> Clip:
+def random_clip(seed: int, frames: int, *, side: int, held_out: bool, motion: Motion = "free") -> Clip:
     """Draw, speak and animate one clip; the seed fixes everything, held-out seeds never meet training seeds."""
     random = np.random.default_rng([seed, int(held_out)])
     who = random_identity(random)
     lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
     samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead)
-    return Clip(draw_clip(who, mouth, random, side=side), samples, mouth)
+    return Clip(draw_clip(who, mouth, random, side=side, motion=motion), samples, mouth)

@@ -15,18 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from .clips import FPS, SAMPLE_RATE, Clip, random_clip
+from .clips import FPS, SAMPLE_RATE, Clip, Motion, random_clip
 
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """How much is drawn: clips, frames of each, side in pixels, first seed, and whether it is held out."""
+    """How much is drawn: clips, frames of each, side in pixels, first seed, whether it is held out, and whether
+    heads and eyes move freely or with the speech.
+    """
 
     clips: int
     frames: int
     side: int
     first_seed: int = 0
     held_out: bool = False
+    motion: Motion = "free"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Dataset:
 
 def _clips(size: DatasetSize, workers: int) -> Iterator[Clip]:
     seeds = range(size.first_seed, size.first_seed + size.clips)
-    draw = partial(random_clip, frames=size.frames, side=size.side, held_out=size.held_out)
+    draw = partial(
+        random_clip, frames=size.frames, side=size.side, held_out=size.held_out, motion=size.motion
+    )
     with ProcessPoolExecutor(workers) as pool:
         yield from pool.map(draw, seeds, chunksize=4)
 
@@ -85,6 +90,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--held-out", action="store_true")
+    parser.add_argument("--motion", choices=("free", "spoken"), default="free")
     given = vars(parser.parse_args())
     generate(given.pop("folder"), DatasetSize(**given))
 

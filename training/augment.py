@@ -1,0 +1,63 @@
+"""Making clean synthetic speech sound like recordings: gain, equalisation, reverberation, noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def augment(samples: np.ndarray, random: np.random.Generator, *, sample_rate: int = 16000) -> np.ndarray:
+    """(S,) in [-1, 1] -> (S,) float32, the same words in the same time, another room, microphone and level."""
+    wave = samples.astype(np.float32)
+    if random.random() < 0.7:
+        wave = equalise(wave, random, sample_rate=sample_rate)
+    if random.random() < 0.4:
+        wave = reverberate(wave, random, sample_rate=sample_rate)
+    if random.random() < 0.5:
+        wave = wave * slow_gain(random, len(wave), sample_rate=sample_rate)
+    if random.random() < 0.7:
+        wave = add_noise_floor(wave, random)
+    peak = float(np.abs(wave).max())
+    level = 10 ** (random.uniform(-24, -1) / 20)
+    return (wave * (level / peak) if peak > 0 else wave).astype(np.float32)
+
+
+def equalise(wave: np.ndarray, random: np.random.Generator, *, sample_rate: int) -> np.ndarray:
+    """Random smooth tone curve of up to 12 dB, at times cut to a telephone's band."""
+    spectrum = np.fft.rfft(wave)
+    hertz = np.fft.rfftfreq(len(wave), 1 / sample_rate)
+    knots = np.geomspace(60, sample_rate / 2, 7)
+    decibels = np.interp(np.log(hertz + 1), np.log(knots + 1), random.uniform(-12, 12, len(knots)))
+    if random.random() < 0.2:
+        decibels = decibels - 40.0 * ((hertz < 250) | (hertz > 3600))
+    return np.fft.irfft(spectrum * 10 ** (decibels / 20), len(wave)).astype(np.float32)
+
+
+def reverberate(wave: np.ndarray, random: np.random.Generator, *, sample_rate: int) -> np.ndarray:
+    """Exponentially decaying noise tail behind the direct sound."""
+    seconds = random.uniform(0.08, 0.45)
+    length = int(seconds * sample_rate)
+    tail = random.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length)
+    tail *= random.uniform(0.1, 0.6) / np.sqrt((tail**2).sum())
+    tail[0] += 1.0
+    size = len(wave) + length
+    return np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)[: len(wave)].astype(
+        np.float32
+    )
+
+
+def slow_gain(random: np.random.Generator, length: int, *, sample_rate: int) -> np.ndarray:
+    """Gain curve (S,) that wanders by up to 6 dB every half second, as speakers lean in and out."""
+    knots = random.uniform(-6, 6, 2 + 2 * length // sample_rate)
+    decibels = np.interp(np.linspace(0, len(knots) - 1, length), np.arange(len(knots)), knots)
+    return (10 ** (decibels / 20)).astype(np.float32)
+
+
+def add_noise_floor(wave: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Steady coloured noise 8 to 45 dB below the speech."""
+    spectrum = np.fft.rfft(random.standard_normal(len(wave)))
+    slope = random.uniform(0.0, 1.0)
+    spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** slope
+    noise = np.fft.irfft(spectrum, len(wave))
+    speech_power = float((wave**2).mean())
+    ratio = 10 ** (-random.uniform(8, 45) / 10)
+    return (wave + noise * np.sqrt(speech_power * ratio / (noise**2).mean())).astype(np.float32)

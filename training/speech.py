@@ -1,0 +1,151 @@
+"""Stage 2: the speech encoder, as a plain audio-to-mouth regressor. Its correlation is the student's ceiling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..audio.mel import MelFrontEnd, MelSettings
+from ..networks.speech_encoder import MEL_PER_FRAME, SpeechEncoder, SpeechEncoderConfig
+from .augment import augment
+from .muon import make_optimisers
+from .world.clips import random_speech
+from .world.visemes import MOUTH_NAMES
+
+
+@dataclass(frozen=True)
+class SpeechSettings:
+    """Numbers of the speech stage: clips of audio alone, augmented versions of each, and the optimiser."""
+
+    clips: int = 800
+    clip_frames: int = 125
+    versions: int = 3
+    held_out_clips: int = 40
+    batch: int = 32
+    crop_frames: int = 75
+    matrix_lr: float = 0.01
+    other_lr: float = 0.002
+    width: int = 128
+    ahead_mel: int = 12
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SpeechBank:
+    """Mel frames (N, 4F, bins) float16 and true mouths (N, F, 5) float32; N counts clips times versions."""
+
+    mel: np.ndarray
+    mouth: np.ndarray
+
+
+class MouthRegressor(nn.Module):
+    """Speech encoder and a linear reading of the mouth from its features."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.encoder = SpeechEncoder(config)
+        self.mouth = nn.Linear(config.width, len(MOUTH_NAMES))
+
+    def forward(self, mel_BAM: Tensor) -> Tensor:
+        """(B, 4A, bins) -> mouth (B, A, 5), about [0, 1]."""
+        return self.mouth(F.gelu(self.encoder(mel_BAM)))
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Unit-gain normal weights, zero biases."""
+    for parameter in module.parameters():
+        if parameter.ndim < 2:
+            parameter.zero_()
+        else:
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn * parameter[0].numel() ** -0.5)
+
+
+def make_bank(settings: SpeechSettings, mel: MelSettings, *, held_out: bool) -> SpeechBank:
+    """Speak, augment and analyse; the first version of every clip stays clean."""
+    front_end = MelFrontEnd(mel)
+    clips = settings.held_out_clips if held_out else settings.clips
+    versions = 1 if held_out else settings.versions
+    spectra, mouths = [], []
+    for clip in range(clips):
+        random = np.random.default_rng([settings.seed, clip, int(held_out), 7])
+        lead = None if random.random() < 0.5 else -random.uniform(0.3, 1.5)
+        samples, mouth = random_speech(random, settings.clip_frames, held_out=held_out, lead_seconds=lead)
+        for version in range(versions):
+            wave = augment(samples, random) if version else samples
+            spectra.append(front_end.whole(wave).astype(np.float16))
+            mouths.append(mouth)
+    return SpeechBank(np.stack(spectra), np.stack(mouths))
+
+
+def mean_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson r along frames, (N, F) against (N, F), averaged over rows; flat rows count as 0."""
+    a = first - first.mean(axis=1, keepdims=True)
+    b = second - second.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return float(((a * b).sum(axis=1) / np.maximum(scale, 1e-9)).mean())
+
+
+class SpeechStage:
+    """Trains a MouthRegressor on crops of the bank."""
+
+    def __init__(
+        self,
+        settings: SpeechSettings,
+        mel: MelSettings,
+        bank: SpeechBank,
+        held_out: SpeechBank,
+        *,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
+        self.settings, self._bank, self._held_out, self._device = settings, bank, held_out, device
+        config = SpeechEncoderConfig(bins=mel.bins, width=settings.width, ahead_mel=settings.ahead_mel)
+        self.regressor = MouthRegressor(config)
+        initialise(self.regressor, torch.Generator().manual_seed(settings.seed))
+        self.regressor.to(device)
+        self.optimisers = make_optimisers(
+            self.regressor, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr
+        )
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        """One update on one batch of crops."""
+        s = self.settings
+        random = np.random.default_rng([s.seed, step])
+        mel, mouth = [], []
+        for _ in range(s.batch):
+            clip = random.integers(len(self._bank.mel))
+            first = random.integers(s.clip_frames - s.crop_frames + 1)
+            mel.append(self._bank.mel[clip, first * MEL_PER_FRAME : (first + s.crop_frames) * MEL_PER_FRAME])
+            mouth.append(self._bank.mouth[clip, first : first + s.crop_frames])
+        target = torch.from_numpy(np.stack(mouth)).to(self._device)
+        output = self.regressor(torch.from_numpy(np.stack(mel)).float().to(self._device))
+        inner = slice(8, s.crop_frames - 3)  # frames whose window lies inside the crop
+        loss = F.mse_loss(output[:, inner], target[:, inner])
+        loss.backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return {"mouth_mse": loss.item()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Correlation of the predicted with the true mouth on unseen sentences and voices."""
+        mel = torch.from_numpy(self._held_out.mel).float().to(self._device)
+        output = self.regressor(mel).cpu().numpy()
+        truth = self._held_out.mouth
+        names = MOUTH_NAMES[:3]
+        return {f"r_{name}": mean_correlation(output[..., i], truth[..., i]) for i, name in enumerate(names)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The regressor's weights."""
+        return {"regressor": self.regressor.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of state_dict."""
+        self.regressor.load_state_dict(state["regressor"])

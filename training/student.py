@@ -1,0 +1,58 @@
+"""The student as training sees it: network, speech encoder, and how their inputs are put together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..networks.audio_pack import pack_vectors
+from ..networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from ..networks.wan import WanConfig, WanModel
+
+
+class TrainableStudent(nn.Module):
+    """A network with its own speech encoder and a null text."""
+
+    def __init__(self, network: WanConfig, speech: SpeechEncoderConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.network = WanModel(network)
+        self.network.initialize(generator)
+        self.encoder = SpeechEncoder(speech)
+        with torch.no_grad():
+            # A null text is one zero row: these weights are never multiplied by anything else.
+            self.network.text_embedding[0].weight.zero_()
+            for block in self.network.blocks:
+                block.cross_attn.q.weight.zero_()
+                block.cross_attn.k.weight.zero_()
+        self.network.text_embedding[0].weight.requires_grad_(False)
+
+    def audio_tokens(self, mel_BAM: Tensor) -> Tensor:
+        """Mel of a clip from its start, (B, 4 * (4T - 3), bins) -> audio tokens (B, T, E)."""
+        return self.network.audio_proj(pack_vectors(self.encoder(mel_BAM)))
+
+    def null_text(self, batch: int) -> Tensor:
+        """(B, 1, text width) of zeros."""
+        weight = self.network.text_embedding[0].weight
+        return weight.new_zeros(1, 1, weight.shape[1]).expand(batch, -1, -1)
+
+
+def network_input(x_BCTHW: Tensor, reference_BC1HW: Tensor, mask_T: Tensor) -> Tensor:
+    """Noisy latents, the reference on every latent, the mask: (B, 2C + 1, T, H, W)."""
+    b, _, t, h, w = x_BCTHW.shape
+    mask = mask_T.view(1, 1, t, 1, 1).expand(b, 1, t, h, w).to(x_BCTHW.dtype)
+    return torch.cat([x_BCTHW, reference_BC1HW.expand(-1, -1, t, -1, -1), mask], dim=1)
+
+
+def clamp_first(x_BCTHW: Tensor, reference_BC1HW: Tensor) -> Tensor:
+    """Write the clean reference latent over latent 0."""
+    return torch.cat([reference_BC1HW, x_BCTHW[:, :, 1:]], dim=2)
+
+
+def importance(height: int, width: int, *, mouth: float, eyes: float) -> Tensor:
+    """Weights (H, W) of latent positions, mean 1, more where the drawn world keeps mouth and eyes."""
+    y = (torch.arange(height) + 0.5) / height
+    x = (torch.arange(width) + 0.5) / width
+    weight = torch.ones(height, width)
+    weight[((y - 0.71).abs() < 0.14)[:, None] & ((x - 0.5).abs() < 0.22)[None]] = mouth
+    weight[((y - 0.42).abs() < 0.09)[:, None] & ((x - 0.5).abs() < 0.24)[None]] = eyes
+    return weight / weight.mean()

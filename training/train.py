@@ -1,0 +1,63 @@
+"""Run a recipe: python -m talkstream.training.train recipes/mini_codec.yaml
+
+Every stage resumes from its last checkpoint; a stage whose budget is spent is passed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from .config import Recipe, load_recipe
+from .stages import build_stage, export_results
+from .trainer import train
+from .world.dataset import generate
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+
+def run(recipe: Recipe, *, device: torch.device, budget_scale: float = 1.0) -> dict[str, float]:
+    """Draw the data, run every stage, export; returns the last stage's held-out numbers."""
+    generate(recipe.data_folder, recipe.data)
+    generate(recipe.held_out_folder, recipe.held_out)
+    numbers: dict[str, float] = {}
+    stage = None
+    for index, part in enumerate(recipe.stages):
+        stage = build_stage(recipe, index, device=device)
+        budget = (part.gpu if device.type == "cuda" else part.cpu).scaled(budget_scale)
+        numbers = train(stage, budget, recipe.folder / part.stage)
+    export_results(recipe, stage)
+    return numbers
+
+
+def find_recipe(given: Path) -> Path:
+    """The path itself, or the file of that name among the recipes that ship."""
+    shipped = _RECIPES / given.name
+    if given.exists() or not shipped.exists():
+        return given
+    return shipped
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train by a recipe; started again, it resumes.")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 leaves torch's choice")
+    parser.add_argument("--budget-scale", type=float, default=1.0, help="multiplies every budget")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    run(
+        load_recipe(find_recipe(given.recipe)),
+        device=torch.device(given.device),
+        budget_scale=given.budget_scale,
+    )
+
+
+if __name__ == "__main__":
+    main()
