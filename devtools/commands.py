@@ -94,9 +94,7 @@ def ui(setup: Setup, *, port: int) -> int:
     """ComfyUI with the pack until Ctrl-C; its input, output and saved workflows stay in the cache folder."""
     base = cache_folder() / f"ui-{_clone_key()}"
     with serve(setup, base, port=port) as server:
-        say(
-            f"\n{server.url}\n\nOpen it, choose Templates > {PACK_NAME} > talkstream_quickstart. Output: {base / 'output'}"
-        )
+        say(f"\n{server.url}\n\nTemplates > {PACK_NAME} > talkstream_quickstart; output in {base / 'output'}")
         say("Ctrl-C stops it.")
         return server.process.wait()
 
