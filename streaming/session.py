@@ -1,0 +1,245 @@
+"""One running stream: the voice goes in, latents come out chunk by chunk, and nothing grows with the length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..audio.sources import LiveSource
+from ..networks.kv_cache import CLEAN_PASS, KVCache
+from ..samplers.few_step import denoise_chunk
+from ..samplers.noise import NoiseSource
+from .chunks import Chunk, ChunkPlan
+from .network import ChunkNetwork
+from .reference import ReferenceLatents
+from .spec import StreamSpec
+from .speech import SpeechTokens
+
+LATENT_CHANNELS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """A finished chunk. latent: (1, 16, T, H, W), float32, as the network made it.
+
+    first_frame, frames: the frames of the video it holds; skip: decoded frames before them that are not shown.
+    """
+
+    index: int
+    latent_BCTHW: Tensor
+    first_frame: int
+    frames: int
+    skip: int
+    last: bool
+
+
+@dataclass
+class _Context:
+    """A chunk whose clean keys and values are still to be written."""
+
+    x_BCTHW: Tensor
+    audio_tokens_BTE: Tensor
+
+
+class StreamSession:
+    """Runs a stream. Use as a context manager, or call close(); iterate chunks() in between.
+
+    A chunk is handed out before its clean-context pass, which runs when the next chunk is asked for; the last
+    chunk needs none. Everything the stream remembers is in state_dict().
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        network: ChunkNetwork,
+        *,
+        cache: KVCache,
+        speech: SpeechTokens,
+        reference: ReferenceLatents,
+        noise: NoiseSource,
+        source: LiveSource | None = None,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> None:
+        """cache: empty, made for this network and spec.grid. source: of a voice that arrives live, else None.
+
+        on_step(step, x0): after every network call; what it raises stops the stream. Raises ValueError where the
+        parts do not fit together.
+        """
+        _check(spec, network, cache, reference)
+        self.spec, self._network, self._cache = spec, network, cache
+        self._speech, self._reference, self._noise = speech, reference, noise
+        self._source, self._on_step = source, on_step
+        self._context: _Context | None = None
+        self._next = 0
+        self._closed = False
+
+    def __enter__(self) -> StreamSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def plan(self) -> ChunkPlan:
+        """The chunks to come; of a live voice, its length is known once finish() was called."""
+        if self._source is None or self._source.length is None:
+            return self.spec.plan
+        spec = self.spec.plan
+        return ChunkPlan(
+            chunk=spec.chunk,
+            fps_num=spec.fps_num,
+            fps_den=spec.fps_den,
+            sample_rate=spec.sample_rate,
+            samples=self._source.length,
+            discarded=spec.discarded,
+        )
+
+    def push(self, samples_CS: Tensor) -> None:
+        """More of a live voice, (C, S) at the spec's sample rate. Raises ValueError for a finished clip."""
+        self._live_source().push(samples_CS)
+
+    def finish(self) -> None:
+        """The live voice ends here: chunks() goes on to its last frame."""
+        self._live_source().close()
+
+    def chunks(self) -> Iterator[Latents]:
+        """Every chunk that can be made now: to the end, or as far as a live voice has been heard."""
+        while not self._closed and self._ready():
+            yield self._make_chunk()
+
+    @torch.no_grad()
+    def _make_chunk(self) -> Latents:
+        self._write_context()
+        chunk = self.plan.at(self._next)
+        tokens = self._speech.tokens(chunk.first_latent, chunk.latents).to(self._network.device)
+        known = self._reference.channels(chunk.first_latent, chunk.latents).to(self._network.device)
+        self._cache.begin_chunk(chunk.latents)
+        x0 = self._denoise(chunk, known, tokens)
+        if not bool(torch.isfinite(x0).all()):
+            raise ValueError(
+                f"chunk {chunk.index} came out with NaN or infinite values; use a higher precision for the "
+                "student, or check its file and the LoRAs on it"
+            )
+        self._context = _Context(torch.cat([x0, known], dim=1), tokens)
+        self._next += 1
+        self._forget()
+        return Latents(chunk.index, x0, chunk.first_frame, chunk.frames, chunk.skip, chunk.last)
+
+    def _denoise(self, chunk: Chunk, known_BCTHW: Tensor, tokens_BTE: Tensor) -> Tensor:
+        """The chunk's clean latents, (1, 16, T, H, W) float32."""
+        shape = (1, LATENT_CHANNELS, chunk.latents, self.spec.latent_height, self.spec.latent_width)
+
+        def velocity(x_BCTHW: Tensor, timestep: float, step: int) -> Tensor:
+            self._cache.begin_pass(step)
+            return self._network.velocity(
+                torch.cat([x_BCTHW, known_BCTHW], dim=1),
+                timestep=timestep,
+                audio_tokens_BTE=tokens_BTE,
+                cache=self._cache,
+            )
+
+        clamped = chunk.index == 0 and self._reference.clamp_first_latent
+        return denoise_chunk(
+            velocity,
+            self._noise.initial(chunk.index, shape).to(known_BCTHW),
+            schedule=self.spec.schedule,
+            renoise=lambda step: self._noise.renoise(chunk.index, step, shape),
+            clamp=self._reference.clamp if clamped else None,
+            x0_dtype=getattr(torch, self.spec.profile.x0_dtype),
+            on_step=self._on_step,
+        )
+
+    @torch.no_grad()
+    def _write_context(self) -> None:
+        """Finish the chunk before: its clean pass where the cache is of that kind, then it is history."""
+        if self._context is None:
+            return
+        if self.spec.cache_spec.mode == "clean":
+            self._cache.begin_pass(CLEAN_PASS)
+            self._network.velocity(
+                self._context.x_BCTHW,
+                timestep=self.spec.profile.context_timestep,
+                audio_tokens_BTE=self._context.audio_tokens_BTE,
+                cache=self._cache,
+            )
+        self._cache.end_chunk()
+        self._context = None
+
+    def _ready(self) -> bool:
+        """Is there another chunk, and has a live voice been heard as far as it needs?"""
+        plan = self.plan
+        if plan.chunks is not None:
+            return self._next < plan.chunks
+        chunk = plan.at(self._next)
+        _, stop = self._speech.needed_samples(chunk.first_latent, chunk.latents)
+        return self._live_source().received >= stop
+
+    def _forget(self) -> None:
+        """Let a live voice drop what no later chunk hears."""
+        if self._source is not None:
+            chunk = self.spec.plan.at(self._next)
+            self._source.forget(self._speech.needed_samples(chunk.first_latent, chunk.latents)[0])
+
+    def _live_source(self) -> LiveSource:
+        if self._source is None:
+            raise ValueError(
+                "this stream has its whole voice already; open one with a LiveSource to push samples"
+            )
+        return self._source
+
+    def close(self) -> None:
+        """End the stream; chunks() yields nothing more. Safe to call twice."""
+        self._closed = True
+        self._context = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the stream remembers; a pending clean pass is run first."""
+        self._write_context()
+        return {
+            "next": self._next,
+            "cache": self._cache.state_dict(),
+            "speech": self._speech.state_dict() if hasattr(self._speech, "state_dict") else {},
+            "source": self._source.state_dict() if self._source is not None else {},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where state_dict() was taken, with the same spec, student, voice, reference and noise."""
+        self._next, self._context, self._closed = int(state["next"]), None, False
+        self._cache.load_state_dict(state["cache"])
+        if state["speech"]:
+            self._speech.load_state_dict(state["speech"])
+        if self._source is not None:
+            self._source.load_state_dict(state["source"])
+
+    def reset(self) -> None:
+        """Start the same stream again from its first chunk. Raises ValueError for a live voice."""
+        if self._source is not None:
+            raise ValueError("a live voice cannot be heard twice; open a new session for it")
+        self._cache.reset()
+        if hasattr(self._speech, "reset"):
+            self._speech.reset()
+        self._next, self._context, self._closed = 0, None, False
+
+
+def _check(spec: StreamSpec, network: ChunkNetwork, cache: KVCache, reference: ReferenceLatents) -> None:
+    known = reference.channels(0, 1).shape[1]
+    if network.in_dim != LATENT_CHANNELS + known:
+        raise ValueError(
+            f"the student takes {network.in_dim} input channels, a portrait gives {LATENT_CHANNELS + known}; "
+            "load a portrait student"
+        )
+    size = tuple(reference.latent_BCTHW.shape[-2:])
+    if size != (spec.latent_height, spec.latent_width):
+        raise ValueError(
+            f"the reference's latent is {size[0]}x{size[1]}, the stream's "
+            f"{spec.latent_height}x{spec.latent_width}; encode the picture at the stream's size"
+        )
+    if cache.spec != spec.cache_spec:
+        raise ValueError("the KV cache was made for another CacheSpec; make it from the stream's own")

@@ -1,0 +1,73 @@
+"""What a stream is, before it runs: a frozen description of everything that decides its latents' shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..networks.cache_spec import CacheSpec
+from ..networks.profile import StudentProfile
+from ..samplers.schedule import Schedule
+from .chunks import ChunkPlan
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """One stream of one student.
+
+    schedule, cache_spec: as trained, or as the user changed them. latent_height, latent_width: of the grid the
+    VAE makes (pixels / 8). samples: of the voice at sample_rate, or None for a voice that arrives live.
+    """
+
+    profile: StudentProfile
+    schedule: Schedule
+    cache_spec: CacheSpec
+    latent_height: int
+    latent_width: int
+    samples: int | None
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for parts that do not belong together."""
+        if self.cache_spec.steps != self.schedule.steps and self.cache_spec.mode == "per_step":
+            raise ValueError(
+                f"the schedule has {self.schedule.steps} steps and the KV cache {self.cache_spec.steps}; "
+                "a per-step cache needs one for each step"
+            )
+        if self.cache_spec.sink_source != "first_latents":
+            raise ValueError(
+                f"the KV cache takes its sink from {self.cache_spec.sink_source!r}; "
+                f"students of the family {self.profile.family!r} take it from 'first_latents'"
+            )
+        if self.latent_height % 2 or self.latent_width % 2:
+            raise ValueError(
+                f"the latent is {self.latent_height}x{self.latent_width}; both sides must be even: "
+                "choose a picture size in multiples of 16"
+            )
+
+    @property
+    def plan(self) -> ChunkPlan:
+        """Chunks, latents and frames of the stream."""
+        profile = self.profile
+        return ChunkPlan(
+            chunk=self.cache_spec.chunk,
+            fps_num=profile.fps_num,
+            fps_den=profile.fps_den,
+            sample_rate=self.sample_rate,
+            samples=self.samples,
+            discarded=profile.discarded_first_frames,
+        )
+
+    @property
+    def frames(self) -> int | None:
+        """Frames that the stream shows in all; None for a live voice."""
+        return self.plan.frames
+
+    @property
+    def chunks(self) -> int | None:
+        """Chunks of the stream; None for a live voice."""
+        return self.plan.chunks
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens per latent frame."""
+        return self.latent_height // 2, self.latent_width // 2
