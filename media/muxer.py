@@ -53,7 +53,7 @@ class VideoWriter:
         fps: Fraction,
         audio: tuple[Tensor, int] | None = None,
         codec: VideoCodec = "h264",
-        quality: int = 18,
+        quality: float = 18,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """path: the finished file. audio: (C, S) float samples and their rate, kept by reference.

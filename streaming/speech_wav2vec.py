@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..audio.rates import FRAMES_PER_LATENT, frames_in_latents, latent_frames
 from ..audio.resample import ResampledReader
 from ..audio.sources import SampleSource
-from ..audio.windows import SPEECH_RATE, SpeechWindow, clip_samples, plan_window
+from ..audio.windows import HOP_SAMPLES, SPEECH_RATE, SpeechWindow, clip_samples, plan_window
 from ..networks.ops import Cast, default_cast
 from ..networks.profile import SpeechProfile
 from ..networks.wav2vec2_stream import (
@@ -35,6 +35,7 @@ WHOLE_CLIP_SECONDS = 60  # up to here the whole clip is encoded at once by defau
 BLOCK_FEATURES = 512  # features per block of the convolutions, about ten seconds
 NORMALISE_EPS = 1e-7
 BASE_MODEL = "wav2vec2-base-960h (hidden size 768, 12 layers)"
+BASE_INPUT = FRAMES_PER_LATENT * 14 * 768
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,10 @@ def check_encoder(encoder: SpeechEncoder, audio_proj: nn.Module) -> None:
     takes = int(audio_proj.proj.weight.shape[1])
     gives = FRAMES_PER_LATENT * (encoder.layers + 2) * encoder.width
     if takes != gives:
+        remedy = f"load {BASE_MODEL}" if takes == BASE_INPUT else "load the wav2vec2 it was trained with"
         raise ValueError(
             f"the student's audio_proj takes {takes} numbers per latent, but the connected wav2vec2 (hidden size "
-            f"{encoder.width}, {encoder.layers} layers) gives {gives}; load {BASE_MODEL} with Load Audio Encoder"
-            if takes == FRAMES_PER_LATENT * 14 * 768
-            else f"the student's audio_proj takes {takes} numbers per latent, but the connected wav2vec2 (hidden "
-            f"size {encoder.width}, {encoder.layers} layers) gives {gives}; load the wav2vec2 it was trained with"
+            f"{encoder.width}, {encoder.layers} layers) gives {gives}; {remedy}"
         )
 
 
@@ -165,7 +164,7 @@ class WholeClipSpeech:
             self._tokens = self._encode()
         return self._tokens[:, first_latent : first_latent + latents]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _encode(self) -> Tensor:
         if self._reader.length is None:
             raise ValueError("whole-clip speech needs the whole voice; close it first or use windowed speech")
@@ -196,7 +195,7 @@ class WholeClipSpeech:
         return min(self._samples, self._reader.length or 0)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
-        step = BLOCK_FEATURES * 320
+        step = BLOCK_FEATURES * HOP_SAMPLES
         return ((a, min(a + step, self._samples)) for a in range(0, self._samples, step))
 
     def _blocks(self) -> Iterator[Tensor]:
@@ -258,7 +257,7 @@ class WindowedSpeech:
         start, stop = self._reader.native_range(window.start, window.stop)
         return max(0, start), stop
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def tokens(self, first_latent: int, latents: int) -> Tensor:
         """Tokens of latents [first_latent, first_latent + latents): (1, latents, E) float32."""
         self._encoder.prepare()
