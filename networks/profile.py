@@ -56,6 +56,8 @@ class SpeechProfile:
     feature_slots x feature_width: layers of the encoder and their width, one vector per video frame.
     prefix_copies: copies of the first vector in front, so that four vectors make one latent.
     past_seconds, ahead_seconds: audio heard before and after a chunk where speech is encoded in windows.
+    uncovered_frames: a whole clip of N vectors is encoded from N - uncovered_frames frames of sound: 1 puts the first
+    vector on its start and the last on its end (LiveTalk), 0 lets every vector cover its frame (Lip Forcing).
     """
 
     encoder: Literal["wav2vec2", "mel"]
@@ -65,6 +67,7 @@ class SpeechProfile:
     past_seconds: float = 5.0
     ahead_seconds: float = 0.5
     mel: MelProfile | None = None
+    uncovered_frames: int = 1
 
     def __post_init__(self) -> None:
         """Check every field. Raises ValueError."""
@@ -72,6 +75,7 @@ class SpeechProfile:
         _check_at_least("feature_slots", self.feature_slots, 1)
         _check_at_least("feature_width", self.feature_width, 1)
         _check_at_least("prefix_copies", self.prefix_copies, 0)
+        _check_at_least("uncovered_frames", self.uncovered_frames, 0)
         if self.past_seconds < 0 or self.ahead_seconds < 0:
             raise ValueError(
                 f"speech window {self.past_seconds}/{self.ahead_seconds} s must not be negative."
@@ -235,7 +239,7 @@ LIVETALK = StudentProfile(
 
 LIPFORCING = StudentProfile(
     name="lipforcing",
-    speech=WAV2VEC2_BASE,
+    speech=replace(WAV2VEC2_BASE, uncovered_frames=0),
     sigmas=(0.999, 0.769, 0.0),
     fps_num=25,
     width=512,

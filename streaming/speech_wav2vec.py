@@ -138,7 +138,6 @@ class WholeClipSpeech:
         latents: int,
         fps_num: int,
         fps_den: int = 1,
-        uncovered_frames: int = 1,
         cast: Cast = default_cast,
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -150,7 +149,7 @@ class WholeClipSpeech:
         self._project = SlotProjector(audio_proj, slots=encoder.layers + 2, width=encoder.width, cast=cast)
         self._vectors = frames_in_latents(latents)
         self._samples = clip_samples(
-            self._vectors, uncovered_frames=uncovered_frames, fps_num=fps_num, fps_den=fps_den
+            self._vectors, uncovered_frames=profile.uncovered_frames, fps_num=fps_num, fps_den=fps_den
         )
         self._tokens: Tensor | None = None
 
