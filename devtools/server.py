@@ -25,6 +25,7 @@ from .terminal import DevError, say
 PACK_NAME = "ComfyUI-TalkStream"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "user")
 START_SECONDS = 300
+KEEPER = Path(__file__).with_name("keeper.py")
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
 
@@ -64,9 +65,14 @@ def serve(setup: Setup, base: Path, *, port: int = 0, options: Sequence[str] = (
     try:
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command, cwd=setup.host.path, env=_environment(setup), stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, **_own_group(),
-            )  # fmt: skip
+                [sys.executable, str(KEEPER), *command],
+                cwd=setup.host.path,
+                env=_environment(setup),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                **_own_group(),
+            )
         try:
             server = Server(f"http://127.0.0.1:{port}", base, log, process)
             _wait_until_ready(server)
@@ -136,13 +142,14 @@ def stop(process: subprocess.Popen[bytes], *, patience_seconds: float = 10.0) ->
     if sys.platform == "win32":
         if process.poll() is None:
             subprocess.run(["taskkill", "/PID", str(process.pid), "/T", "/F"], capture_output=True)
-            process.wait()
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience_seconds)
+    else:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience_seconds)
+    process.wait()
+    process.stdin.close()
 
 
 def _wait_until_ready(server: Server) -> None:

@@ -236,6 +236,14 @@ def alive(pid: int) -> bool:
     return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+def ends(pids: list[int], *, seconds: float = 20.0) -> bool:
+    """Whether all of them have ended, now or soon."""
+    deadline = time.monotonic() + seconds
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(alive(pid) for pid in pids)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_server_and_its_children_end_with_the_block_and_the_link_goes(tmp_path):
     base = tmp_path / "base"
@@ -245,13 +253,30 @@ def test_server_and_its_children_end_with_the_block_and_the_link_goes(tmp_path):
             pids = [running.process.pid, int((base / "child.pid").read_text())]
             assert all(alive(pid) for pid in pids)
             raise KeyboardInterrupt
-    deadline = time.monotonic() + 5
-    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(alive(pid) for pid in pids)
+    assert ends(pids)
     assert "pack: ['ComfyUI-TalkStream']" in (base / "comfyui.log").read_text()
     assert list((base / "custom_nodes").iterdir()) == []
     assert list(base.glob("temp-*")) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_host_does_not_outlive_a_killed_starter(tmp_path):
+    """A test run that was killed by a time limit used to leave ComfyUI running for ever."""
+    setup, base = fake_setup(tmp_path, FAKE_HOST), tmp_path / "base"
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from devtools.server import serve; from devtools.environment import Setup; from devtools.host import Host\n"
+        "setup = Setup(Path(sys.executable), Host(Path(sys.argv[2]), '0.30.0', installed=False))\n"
+        "with serve(setup, Path(sys.argv[3])) as server:\n    print(server.process.pid, flush=True); input()\n"
+    )
+    arguments = [sys.executable, "-c", code, str(host.ROOT), str(setup.host.path), str(base)]
+    starter = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    keeper = int(starter.stdout.readline())
+    pids = [keeper, int((base / "child.pid").read_text())]
+    assert all(alive(pid) for pid in pids)
+    starter.kill()
+    starter.communicate()
+    assert ends(pids)
 
 
 def test_a_host_that_dies_shows_its_last_lines(tmp_path):
