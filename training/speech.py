@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..audio.mel import MelFrontEnd, MelSettings
 from ..networks.speech_encoder import MEL_PER_FRAME, SpeechEncoder, SpeechEncoderConfig
 from .augment import augment
+from .initialisation import initialise
 from .muon import make_optimisers
 from .world.clips import random_speech
 from .world.visemes import MOUTH_NAMES
@@ -22,7 +23,7 @@ from .world.visemes import MOUTH_NAMES
 class SpeechSettings:
     """Numbers of the speech stage: clips of audio alone, augmented versions of each, and the optimiser."""
 
-    clips: int = 800
+    clips: int = 400
     clip_frames: int = 125
     versions: int = 3
     held_out_clips: int = 40
@@ -54,17 +55,6 @@ class MouthRegressor(nn.Module):
     def forward(self, mel_BAM: Tensor) -> Tensor:
         """(B, 4A, bins) -> mouth (B, A, 5), about [0, 1]."""
         return self.mouth(F.gelu(self.encoder(mel_BAM)))
-
-
-@torch.no_grad()
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Unit-gain normal weights, zero biases."""
-    for parameter in module.parameters():
-        if parameter.ndim < 2:
-            parameter.zero_()
-        else:
-            drawn = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn * parameter[0].numel() ** -0.5)
 
 
 def make_bank(settings: SpeechSettings, mel: MelSettings, *, held_out: bool) -> SpeechBank:

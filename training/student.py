@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..networks.audio_pack import pack_vectors
 from ..networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from ..networks.wan import WanConfig, WanModel
+from .initialisation import initialise
 
 
 class TrainableStudent(nn.Module):
@@ -18,6 +19,7 @@ class TrainableStudent(nn.Module):
         self.network = WanModel(network)
         self.network.initialize(generator)
         self.encoder = SpeechEncoder(speech)
+        initialise(self.encoder, generator)
         with torch.no_grad():
             # A null text is one zero row: these weights are never multiplied by anything else.
             self.network.text_embedding[0].weight.zero_()

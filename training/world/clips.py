@@ -68,7 +68,10 @@ def draw_clip(
 
 
 def random_clip(seed: int, frames: int, *, side: int, held_out: bool, motion: Motion = "free") -> Clip:
-    """Draw, speak and animate one clip; the seed fixes everything, held-out seeds never meet training seeds."""
+    """Draw, speak and animate one clip; held-out clips never share a seed, a sentence or a voice with others.
+
+    The seed fixes face, words, voice and motion; espeak-ng itself repeats its timings to a few milliseconds only.
+    """
     random = np.random.default_rng([seed, int(held_out)])
     who = random_identity(random)
     lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)

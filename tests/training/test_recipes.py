@@ -1,0 +1,62 @@
+"""Every recipe parses; wrong entries are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from talkstream.training.config import STAGES, load_recipe, parse
+from talkstream.training.finetune import FinetuneSettings
+from talkstream.training.train import find_recipe
+
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_recipe_parses(path):
+    recipe = load_recipe(path)
+    assert recipe.held_out.held_out and not recipe.data.held_out
+    assert recipe.data.side == recipe.held_out.side == 96
+    for part in recipe.stages:
+        assert isinstance(part.settings, STAGES[part.stage])
+        assert part.cpu.seconds > 0 and part.gpu.steps > 0
+
+
+def test_recipes_build_on_each_other():
+    codec, student, distil, decoder = (
+        load_recipe(RECIPES / f"mini_{name}.yaml") for name in ("codec", "student", "distil", "decoder")
+    )
+    assert student.codec == distil.codec == decoder.codec == codec.folder
+    assert distil.start == student.folder / "finetune"
+    assert distil.data == student.data
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("versions:", "verions:", "unknown keys \\[.verions.\\]"),
+        ("batch: 8", "batsch: 8", "unknown keys \\['batsch'\\]"),
+        ("batch: 8", "batch: many", "batch is 'many'; expected int"),
+        ("stage: finetune", "stage: finetun", "expected one of codec"),
+        ("motion: spoken", "motion: wild", "expected one of"),
+        ("cpu: {seconds: 900}", "cpu: {seconds: 900, steps: 5}", "exactly one"),
+    ],
+)
+def test_wrong_entries_are_named(tmp_path, old, new, message):
+    text = (RECIPES / "mini_student.yaml").read_text()
+    assert old in text
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        load_recipe(path)
+
+
+def test_numbers_are_converted_and_missing_keys_named():
+    assert parse(FinetuneSettings, {"shift": 3}, "here").shift == 3.0
+    with pytest.raises(ValueError, match="lacks"):
+        parse(type(load_recipe(RECIPES / "mini_codec.yaml").data), {"clips": 3}, "here")
+
+
+def test_shipped_recipes_are_found_by_name():
+    assert find_recipe(Path("recipes/mini_codec.yaml")) == RECIPES / "mini_codec.yaml"

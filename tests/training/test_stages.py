@@ -1,0 +1,130 @@
+"""Stages on tiny configurations: a resumed run is the uninterrupted one, losses reach what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from talkstream.samplers.schedule import Schedule
+from talkstream.tests.training.tiny_world import CACHE, NETWORK, SIGMAS, SPEECH, random_bank, random_student
+from talkstream.training.codec import CodecSettings, CodecStage
+from talkstream.training.dmd import DistilSettings, DistilStage
+from talkstream.training.finetune import FinetuneSettings, FinetuneStage, Sequence, draw_sigmas
+from talkstream.training.trainer import Budget, learning_rate_share, train
+from talkstream.training.world.dataset import Dataset
+
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning", "ignore:The given NumPy array")
+
+
+def _finetune():
+    settings = FinetuneSettings(batch=2, bidirectional_share=0.3)
+    return FinetuneStage(
+        settings,
+        random_bank(3),
+        random_bank(2, seed=1),
+        network=NETWORK,
+        speech=SPEECH,
+        cache=CACHE,
+        sigmas=SIGMAS,
+    )
+
+
+def _distil():
+    return DistilStage(
+        DistilSettings(batch=2, last_chunk=2),
+        random_bank(3),
+        random_bank(2, seed=1),
+        teacher=random_student(),
+        cache=CACHE,
+        schedule=Schedule.from_sigmas(SIGMAS),
+    )
+
+
+def _codec():
+    random = np.random.default_rng(0)
+    data = Dataset(
+        random.integers(0, 255, (2, 51, 32, 32, 3), dtype=np.uint8),
+        np.zeros((2, 16000), np.float16),
+        np.zeros((2, 51, 5), np.float32),
+    )
+    return CodecStage(CodecSettings(dim=4, phases=((1.0, ((16, 5, 2),)),)), data, data)
+
+
+@pytest.mark.parametrize("make", [_codec, _finetune, _distil])
+def test_resumed_equals_uninterrupted(make, tmp_path):
+    budget = Budget(steps=4)
+    whole = make()
+    train(whole, budget, tmp_path / "whole")
+    train(make(), budget, tmp_path / "parts", stop_after_steps=2)
+    resumed = make()
+    train(resumed, budget, tmp_path / "parts")
+    wanted = _flat(whole.state_dict())
+    got = _flat(resumed.state_dict())
+    assert wanted.keys() == got.keys()
+    for name, tensor in wanted.items():
+        assert torch.equal(tensor, got[name]), name
+
+
+def _flat(state):
+    tensors = {}
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value
+        elif hasattr(value, "items"):
+            tensors |= {f"{name}.{key}": tensor for key, tensor in _flat(value).items()}
+    return tensors
+
+
+def test_finetune_learns_a_constant_clip():
+    """Where every clip is the same and still, the flow loss falls well below the variance of the noise."""
+    bank = random_bank(1)
+    bank.latents[:] = bank.latents[:, :, :1]
+    stage = FinetuneStage(
+        FinetuneSettings(batch=2, matrix_lr=0.05, other_lr=0.02),
+        bank, bank, network=NETWORK, speech=SPEECH, cache=CACHE, sigmas=SIGMAS,
+    )  # fmt: skip
+    losses = [stage.step(step, 0.0)["causal"] for step in range(60)]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_a_sequence_learns_only_what_a_stream_would_make():
+    assert Sequence((0, 1, 2), 3).learnable() == [True, True, True]
+    assert Sequence((0, 3, 4), 3).learnable() == [True, False, True]
+    assert Sequence((0, 3, 4), 3).latents() == [0, 1, 2, 9, 10, 11, 12, 13, 14]
+
+
+def test_noise_levels_keep_their_share_at_the_sampler():
+    sigma = draw_sigmas(np.random.default_rng(0), (500, 3), sampling=SIGMAS[:-1], share=0.5, shift=5.0)
+    exact = sum((sigma == torch.tensor(level)).sum().item() for level in SIGMAS[:-1])
+    assert 0.45 < exact / 1500 < 0.55
+    assert 0.0 < sigma.min() and sigma.max() <= 1.0
+
+
+def test_distillation_leaves_the_teacher_alone():
+    stage = _distil()
+    before = {name: tensor.clone() for name, tensor in stage.state_dict()["teacher"].items()}
+    student = {name: tensor.clone() for name, tensor in stage.state_dict()["student"].items()}
+    stage.step(0, 0.0)
+    after = stage.state_dict()
+    assert all(torch.equal(before[name], after["teacher"][name]) for name in before)
+    assert any(not torch.equal(student[name], after["student"][name]) for name in student)
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    shares = [learning_rate_share(p, warmup=0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    assert shares == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0], abs=1e-9)
+
+
+def test_a_budget_is_seconds_or_steps():
+    with pytest.raises(ValueError, match="exactly one"):
+        Budget(seconds=5, steps=5)
+    assert Budget(steps=10).scaled(0.5).steps == 5
+
+
+def test_a_broken_loss_stops_the_run(tmp_path):
+    stage = _finetune()
+    with torch.no_grad():
+        stage.student.network.patch_embedding.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="causal is nan|bidirectional is nan"):
+        train(stage, Budget(steps=3), tmp_path)

@@ -1,0 +1,93 @@
+"""The drawn world: mouths that show their numbers, speech in time with them, the same seed the same clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talkstream.training.augment import augment
+from talkstream.training.world.face import NEUTRAL_MOUTH, Pose, draw_face
+from talkstream.training.world.identity import random_identity
+from talkstream.training.world.motion import free_poses, spoken_poses
+from talkstream.training.world.mouth import MouthShape
+from talkstream.training.world.visemes import VISEMES, Phoneme, mouth_track, visemes_of
+from talkstream.training.world.voices import is_available
+
+needs_espeak = pytest.mark.skipif(not is_available(), reason="libespeak-ng is not installed")
+
+
+def _mouth_darkness(frame):
+    """Pixels of the mouth's cavity colour in the lower half."""
+    lower = frame[48:].astype(int)
+    return int((np.abs(lower - np.array([58, 14, 20])).max(axis=-1) < 30).sum())
+
+
+def test_cavity_grows_with_the_opening():
+    who = random_identity(np.random.default_rng(4))
+    areas = [
+        _mouth_darkness(draw_face(who, Pose(), MouthShape(o, 0.5, 0.0, 0.0, 0.0), side=96))
+        for o in (0.0, 0.3, 0.6, 1.0)
+    ]
+    assert areas[0] <= 12
+    assert areas[0] < areas[1] < areas[2] < areas[3]
+    assert areas[3] > 120
+
+
+def test_eyes_close_in_a_blink():
+    who = random_identity(np.random.default_rng(4))
+    white = [
+        int((draw_face(who, Pose(eyes_open=o), NEUTRAL_MOUTH, side=96)[28:52].min(axis=-1) > 235).sum())
+        for o in (1.0, 0.0)
+    ]
+    assert white[0] > 20 and white[1] == 0
+
+
+def test_track_follows_the_phonemes():
+    track = mouth_track([Phoneme("a", 0.4, 0.8), Phoneme("m", 0.8, 1.0)], 40)
+    assert track.shape == (40, 5)
+    assert track[:8, 0].max() < 0.01
+    assert track[14, 0] == pytest.approx(VISEMES["AA"][0], abs=0.02)
+    assert track[22, 0] < 0.05
+
+
+def test_unknown_phonemes_fall_back_to_their_prefix():
+    assert visemes_of("aI3") == ("AA", "IH")
+    assert visemes_of("%%") == ("rest",)
+
+
+def test_spoken_motion_blinks_at_pauses_and_starts_level():
+    mouth = np.zeros((60, 5), np.float32)
+    mouth[5:25, 0] = 0.6
+    poses = spoken_poses(np.random.default_rng(0), mouth)
+    assert min(p.eyes_open for p in poses[26:32]) == 0.0
+    assert all(p.eyes_open == 1.0 for p in poses[:25])
+    assert poses[0].x == poses[0].tilt == 0.0
+
+
+def test_free_motion_starts_with_open_eyes():
+    for seed in range(5):
+        assert free_poses(np.random.default_rng(seed), 30)[0].eyes_open == 1.0
+
+
+def test_augmented_speech_keeps_its_place_in_time():
+    random = np.random.default_rng(1)
+    wave = np.zeros(16000, np.float32)
+    wave[6000:9000] = 0.3 * random.standard_normal(3000)
+    for _ in range(10):
+        loud = np.abs(augment(wave, random))
+        assert loud.shape == wave.shape and np.isfinite(loud).all() and loud.max() <= 1.0
+        energy = (loud**2).reshape(16, 1000).mean(axis=1)
+        assert energy.argmax() in (6, 7, 8)
+
+
+@needs_espeak
+def test_speech_and_mouth_agree_and_seeds_nearly_repeat():
+    from talkstream.training.world.clips import random_clip
+
+    clip = random_clip(3, 50, side=32, held_out=False)
+    again = random_clip(3, 50, side=32, held_out=False)
+    assert np.abs(clip.frames.astype(int) - again.frames).mean() < 1.0  # espeak-ng's timings jitter a little
+    assert np.abs(clip.mouth - again.mouth).max() < 0.2
+    assert clip.frames.shape == (50, 32, 32, 3) and clip.samples.shape == (32000,)
+    loudness = np.sqrt((clip.samples.reshape(50, 640) ** 2).mean(axis=1))
+    assert np.corrcoef(loudness, clip.mouth[:, 0])[0, 1] > 0.3

@@ -1,0 +1,40 @@
+"""Random stand-ins for encoded clips and tiny networks, for tests of the training stages."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from talkstream.networks.cache_spec import CacheSpec
+from talkstream.networks.speech_encoder import SpeechEncoderConfig
+from talkstream.networks.wan import WanConfig
+from talkstream.training.data import LatentBank
+from talkstream.training.student import TrainableStudent
+
+LATENTS = 15
+NETWORK = WanConfig(
+    dim=32, in_dim=33, ffn_dim=48, num_heads=1, num_layers=4, text_dim=24, audio_in=4 * 8, audio_hidden=8
+)
+SPEECH = SpeechEncoderConfig(bins=6, width=8)
+CACHE = CacheSpec(chunk=3, sink=3, history=(3,), sink_rule="before_window", steps=2)
+SIGMAS = (1.0, 0.833333, 0.0)
+
+
+def random_bank(clips: int, *, seed: int = 0) -> LatentBank:
+    random = np.random.default_rng(seed)
+    frames = 4 * LATENTS - 3
+    return LatentBank(
+        random.standard_normal((clips, 16, LATENTS, 4, 4)).astype(np.float16),
+        random.random((clips, 2, 4 * frames, SPEECH.bins)).astype(np.float16),
+        random.random((clips, frames, 5)).astype(np.float32),
+    )
+
+
+def random_student(seed: int = 0) -> TrainableStudent:
+    """A student whose every weight is random, so that all paths carry a signal."""
+    student = TrainableStudent(NETWORK, SPEECH, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return student
