@@ -16,8 +16,11 @@ from talkstream.media.audio_track import choose_codec
 from talkstream.media.muxer import VideoWriter
 from talkstream.tests.media.reading import click_train, decode, delay_seconds, pictures
 
-SOUNDS = ((8000, 1), (11025, 1), (16000, 1), (22050, 1), (44100, 2), (48000, 2), (48000, 6), (96000, 2),
-          (44099, 1), (192000, 2), (48000, 8), (7350, 1))  # fmt: skip
+SOUNDS = (
+    *((rate, 1) for rate in (7350, 8000, 11025, 16000, 22050, 44099)),
+    *((rate, 2) for rate in (44100, 48000, 96000, 192000)),
+    *((48000, channels) for channels in (3, 4, 5, 6, 7, 8)),
+)
 FPS = Fraction(16)
 
 
