@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from talkstream.networks.kv_cache import CLEAN_PASS, CacheSpec, GrowingKVCache, RingKVCache
 from talkstream.tests.networks.cache_runner import DIM, GRID, HEADS, LAYERS, PROFILES, Runner, make
@@ -55,6 +56,41 @@ def test_buffers_never_move_and_views_are_of_the_buffers(name):
     keys, values = cache.extend(0, runner.random(cache.spec.chunk), runner.random(cache.spec.chunk))
     storages = {tensor.untyped_storage().data_ptr() for tensor in cache._tensors().values()}
     assert {keys.untyped_storage().data_ptr(), values.untyped_storage().data_ptr()} <= storages
+
+
+class Operations(TorchDispatchMode):
+    """Names of the tensor operations run under it, and the size of the largest result outside known buffers."""
+
+    def __init__(self, buffers):
+        super().__init__()
+        self.known = {tensor.untyped_storage().data_ptr() for tensor in buffers}
+        self.names, self.largest = set(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.names.add(func.overloadpacket.__name__)
+        if isinstance(out, torch.Tensor) and out.untyped_storage().data_ptr() not in self.known:
+            self.largest = max(self.largest, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_nothing_is_read_back_and_the_cache_is_never_copied(name):
+    """No operation that waits for the device, and no new tensor larger than the chunk or the sink."""
+    cache = make(RingKVCache, PROFILES[name])
+    runner = Runner(cache, oracle=False).run(6)
+    spec, tokens = cache.spec, GRID[0] * GRID[1]
+    k, v = runner.random(spec.chunk), runner.random(spec.chunk)
+    with Operations(cache._tensors().values()) as seen:
+        cache.begin_chunk(spec.chunk)
+        for step in range(spec.steps):
+            cache.begin_pass(step)
+            for layer in range(LAYERS):
+                cache.extend(layer, k, v)
+        cache.end_chunk()
+    assert {"mul", "copy_"} <= seen.names
+    assert not seen.names & {"_local_scalar_dense", "nonzero", "index"}
+    assert seen.largest <= max(spec.chunk, spec.sink) * tokens * DIM
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 6])
