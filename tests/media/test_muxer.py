@@ -198,10 +198,15 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "full.mp4").symlink_to("/dev/full")
     monkeypatch.setattr(muxer, "free_partial_path", lambda path: tmp_path / "full.mp4")
     noise = np.random.default_rng(0).integers(0, 255, (40, 64, 96, 3), dtype=np.uint8)
+    writer = VideoWriter(
+        tmp_path / "a.mp4", width=96, height=64, fps=FPS, audio=(click_train(44100, 30.0, 2), 44100)
+    )
     with pytest.raises(OSError, match="is full: free some space") as caught:
         for _ in range(10):
-            write(tmp_path / "a.mp4", noise, audio=(click_train(44100, 2.5, 2), 44100)).finish()
+            writer.write(noise)
     assert caught.value.errno == errno.ENOSPC
+    assert not str(caught.value).startswith("[Errno")
+    assert writer.abort() == writer.partial_path
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
