@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..audio.levels import SILENCE_DBFS, check_waveform, decibels, peak_level
-from ..streaming.chunks import ChunkPlan
+from ..audio.rates import frame_count, latents_for_frames
 from .host.audio_encoder import check_audio_encoder
 from .host.graft import profile_of
 from .types import Speech
@@ -56,11 +56,14 @@ def heard_samples(speech: Speech) -> int:
 
 def describe_speech(speech: Speech) -> str:
     """One line for the node: seconds -> frames -> chunks, and a word where the voice is silent."""
-    plan = plan_of(speech)
-    fps = speech.profile.fps_num / speech.profile.fps_den
+    profile = speech.profile
+    heard = heard_samples(speech)
+    frames = frame_count(heard, speech.sample_rate, fps_num=profile.fps_num, fps_den=profile.fps_den)
+    chunks = -(-latents_for_frames(frames + profile.discarded_first_frames) // profile.chunk)
+    arrow = "\N{RIGHTWARDS ARROW}"
     text = (
-        f"{heard_samples(speech) / speech.sample_rate:.2f} s \N{RIGHTWARDS ARROW} {plan.frames} frames at {fps:g} fps "
-        f"\N{RIGHTWARDS ARROW} {plan.chunks} chunks"
+        f"{heard / speech.sample_rate:.2f} s {arrow} {frames} frames at {profile.fps_num / profile.fps_den:g} fps "
+        f"{arrow} {chunks} chunks"
     )
     if decibels(peak_level(speech.samples_CS, speech.sample_rate)) < SILENCE_DBFS:
         text += " (silent: the mouth will stay closed)"

@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from talkstream.devtools.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,3 +113,29 @@ def host(comfyui_path, tmp_path_factory) -> Path:
     import comfy.sd  # noqa: F401  (several host modules expect it to be the first import)
 
     return comfyui_path
+
+
+@pytest.fixture(scope="session")
+def host_base(tmp_path_factory) -> Path:
+    """The server's base directory; what a fixture puts there before `host_server` starts is served."""
+    base = tmp_path_factory.mktemp("host_server")
+    (base / "custom_nodes").mkdir()
+    return base
+
+
+@pytest.fixture(scope="session")
+def host_server(comfyui_path, host_base) -> Iterator[Server]:
+    """A real ComfyUI with this pack on a free port, started once for all tests that talk to it over HTTP."""
+    from talkstream.devtools.environment import Setup
+    from talkstream.devtools.host import read_host
+    from talkstream.devtools.server import serve
+
+    setup = Setup(Path(sys.executable), read_host(comfyui_path, installed=False))
+    with serve(setup, host_base) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_info(host_server) -> dict:
+    """Every node definition of the running host."""
+    return host_server.json("/object_info")

@@ -21,7 +21,8 @@ from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad, o
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...networks.kv_cache import KVCache
+from ...networks.cache_spec import CacheSpec
+from ...networks.kv_cache import KVCache, RingKVCache
 from ...networks.profile import StudentProfile
 from ...networks.wan_forward import TextContext, prepare_text, wan_forward
 
@@ -66,6 +67,11 @@ def profile_of(patcher: ModelPatcher) -> StudentProfile:
 def audio_modules(patcher: ModelPatcher) -> nn.Module:
     """The audio part that rides along with a grafted MODEL."""
     return patcher.get_additional_models_with_key(KEY)[0].model
+
+
+def text_width(patcher: ModelPatcher) -> int:
+    """Width of the text rows that the network reads."""
+    return patcher.model.diffusion_model.text_dim
 
 
 def streaming_forward(
@@ -121,9 +127,10 @@ def cast_parameter(parameter: Tensor, like: Tensor) -> Tensor:
 class HostNetwork:
     """A grafted MODEL as the engine's ChunkNetwork. Use as a context manager: the host sets up and cleans up."""
 
-    def __init__(self, patcher: ModelPatcher, *, text_BMD: Tensor) -> None:
+    def __init__(self, patcher: ModelPatcher, *, text_BMD: Tensor | None) -> None:
+        """text_BMD: rows (1, M, text width); None for a student that reads none (one row of zeros)."""
         self.patcher = patcher
-        self.text_BMD = text_BMD
+        self.text_BMD = torch.zeros(1, 1, text_width(patcher)) if text_BMD is None else text_BMD
         self.call = StreamCall(audio_projections=audio_modules(patcher).audio_cond_projs)
         self.options: dict[str, Any] = {}
 
@@ -153,6 +160,21 @@ class HostNetwork:
         self.options = {}
         self.call = StreamCall(audio_projections=())
 
+    def make_cache(
+        self, spec: CacheSpec, grid: tuple[int, int], *, dtype: torch.dtype | None = None
+    ) -> RingKVCache:
+        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given."""
+        network = self.patcher.model.diffusion_model
+        return RingKVCache(
+            spec,
+            layers=network.num_layers,
+            dim=network.dim,
+            heads=network.num_heads,
+            grid=grid,
+            dtype=dtype or self.dtype,
+            device=self.device,
+        )
+
     def velocity(
         self, x_BCTHW: Tensor, *, timestep: float, audio_tokens_BTE: Tensor | None, cache: KVCache | None
     ) -> Tensor:
@@ -180,4 +202,4 @@ class HostNetwork:
                 "a patch on this MODEL skipped a network call, which a KV cache does not survive; "
                 "remove EasyCache, TeaCache or the like"
             )
-        return call.velocity
+        return call.velocity.to(x_BCTHW.dtype)

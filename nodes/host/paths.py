@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
+from comfy.cli_args import args
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 MINI_STUDENT = "talkstream_mini.safetensors"
@@ -75,3 +76,8 @@ def reserve_output(prefix: str, *, width: int, height: int, suffix: str = ".mp4"
             f"cannot write to {wanted} ({error.strerror}); free the folder or change filename_prefix"
         ) from error
     return OutputFile(path, subfolder)
+
+
+def metadata_allowed() -> bool:
+    """Whether the user lets files carry the workflow that made them."""
+    return not args.disable_metadata

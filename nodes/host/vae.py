@@ -7,6 +7,8 @@ from comfy.latent_formats import Wan21
 from comfy.ldm.wan.vae import WanVAE
 from comfy.sd import VAE
 
+from ...streaming.decoder import StreamingDecoder
+
 LATENT_CHANNELS = 16
 PIXELS_PER_LATENT = 8
 FRAMES_PER_LATENT = 4
@@ -50,3 +52,24 @@ def decode_bytes(vae: VAE, *, latent_height: int, latent_width: int, latents: in
     return int(
         vae.memory_used_decode((1, LATENT_CHANNELS, latents, latent_height, latent_width), vae.vae_dtype)
     )
+
+
+class HostDecoder:
+    """The VAE's own decoder, one latent at a time with carried state. A context manager: closing frees the state."""
+
+    def __init__(self, vae: VAE) -> None:
+        self.vae = vae
+        self._decoder: StreamingDecoder | None = None
+
+    def __enter__(self) -> HostDecoder:
+        self._decoder = StreamingDecoder(self.vae.first_stage_model, device=self.vae.device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._decoder = None
+
+    def decode(self, latent_BCTHW: torch.Tensor) -> torch.Tensor:
+        """The network's latents (1, 16, T, H, W) -> pictures (F, H, W, 3), float32 in [0, 1] on the CPU."""
+        latents = to_vae_space(latent_BCTHW).to(self.vae.device, self.vae.vae_dtype)
+        video_BCFHW = self._decoder.decode(latents).float().cpu()
+        return self.vae.process_output(video_BCFHW)[0].movedim(0, -1)

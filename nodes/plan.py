@@ -1,0 +1,131 @@
+"""Behind Stream Chunks and Decode Stream: do the parts fit together, and what will the stream be."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from fractions import Fraction
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..networks.cache_spec import CacheSpec
+from ..networks.profile import StudentProfile
+from ..samplers.schedule import Schedule
+from ..streaming.spec import StreamSpec
+from .host import vae as host_vae
+from .host.graft import profile_of, text_width
+from .types import CacheChoice, Frames, Reference, Speech, Stream
+from .voice import heard_samples
+
+logger = logging.getLogger(__name__)
+
+PORTRAIT_CHANNELS = 33
+
+
+def plan_stream(
+    model: io.Model.Type,
+    speech: Speech,
+    reference: Reference,
+    *,
+    conditioning: io.Conditioning.Type | None,
+    sigmas: Tensor | None,
+    cache: CacheChoice | None,
+    seed: int,
+) -> Stream:
+    """A checked stream. Raises ValueError, in one sentence, for parts that do not belong together."""
+    profile = profile_of(model)
+    check_student(model, profile, speech)
+    cache = cache or CacheChoice()
+    schedule = Schedule.from_sigmas(
+        profile.sigmas if sigmas is None else sigmas, rounding=profile.timestep_rounding
+    )
+    spec = StreamSpec(
+        profile=profile,
+        schedule=schedule,
+        cache_spec=changed_cache(profile.cache_spec, cache, steps=schedule.steps),
+        latent_height=reference.latent_BCTHW.shape[-2],
+        latent_width=reference.latent_BCTHW.shape[-1],
+        samples=heard_samples(speech),
+        sample_rate=speech.sample_rate,
+    )
+    text_BMD = text_of(conditioning, profile, width=text_width(model))
+    return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed)
+
+
+def check_student(model: io.Model.Type, profile: StudentProfile, speech: Speech) -> None:
+    """One student everywhere, and one that starts from a portrait."""
+    if speech.profile != profile:
+        raise ValueError(
+            f"the voice was prepared for the student {speech.profile.name!r}, the MODEL is {profile.name!r}; connect "
+            "the same MODEL to Encode Speech and Stream Chunks"
+        )
+    channels = model.model.diffusion_model.in_dim
+    if channels != PORTRAIT_CHANNELS:
+        raise ValueError(
+            f"the student {profile.name!r} takes {channels} input channels: it repaints the mouth of a video, which "
+            f"this version cannot feed; load a portrait student ({PORTRAIT_CHANNELS} channels)"
+        )
+
+
+def changed_cache(trained: CacheSpec, choice: CacheChoice, *, steps: int) -> CacheSpec:
+    """The student's cache with the user's changes. Raises ValueError for a window too short for its parts."""
+    sink = trained.sink if choice.sink is None else choice.sink
+    history = trained.history
+    if choice.window is not None:
+        longest = choice.window - sink - trained.chunk
+        if longest < 0:
+            raise ValueError(
+                f"KV Cache has a window of {choice.window} latents, too short for a sink of {sink} and a chunk of "
+                f"{trained.chunk}; make it at least {sink + trained.chunk}"
+            )
+        history = tuple(min(h, longest) if h < trained.longest_history else longest for h in history)
+    rule = choice.sink_rule or trained.sink_rule
+    offset = trained.sink_offset if choice.sink_offset is None else choice.sink_offset
+    return dataclasses.replace(
+        trained,
+        sink=sink,
+        history=history,
+        sink_rule=rule,
+        sink_offset=offset if rule == "ahead" else 0,
+        steps=steps,
+    )
+
+
+def text_of(
+    conditioning: io.Conditioning.Type | None, profile: StudentProfile, *, width: int
+) -> Tensor | None:
+    """Text rows (1, M, width), or None for a student that reads none. Raises ValueError where they are missing."""
+    if profile.text == "null":
+        if conditioning is not None:
+            logger.warning("the student %r reads no text: its conditioning is not used", profile.name)
+        return None
+    if not conditioning:
+        raise ValueError(
+            f"the student {profile.name!r} reads a text and got none; connect CLIP Text Encode (umT5-XXL) to "
+            "conditioning"
+        )
+    rows_BMD = conditioning[0][0]
+    count = max(len(conditioning), rows_BMD.shape[0])
+    if count != 1:
+        raise ValueError(f"got {count} conditionings, expected one; use a single CLIP Text Encode")
+    if rows_BMD.shape[-1] != width:
+        raise ValueError(
+            f"got a text encoding {rows_BMD.shape[-1]} wide, the student reads {width}; load umT5-XXL with Load CLIP, "
+            "type wan"
+        )
+    return rows_BMD
+
+
+def plan_frames(stream: Stream, vae: io.Vae.Type) -> Frames:
+    """The stream's pictures. Raises ValueError for a VAE that the student was not trained with."""
+    host_vae.check_vae(vae)
+    profile = stream.profile
+    return Frames(
+        stream=stream,
+        vae=vae,
+        width=stream.reference.width,
+        height=stream.reference.height,
+        fps=Fraction(profile.fps_num, profile.fps_den),
+        frames=stream.spec.frames,
+    )

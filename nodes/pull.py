@@ -1,0 +1,139 @@
+"""A running stream as the write nodes see it: chunk after chunk of pictures, with bars and previews upstream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..media.frames import to_bytes
+from ..samplers.noise import SeededNoise
+from ..streaming.reference import ReferenceLatents
+from ..streaming.session import Latents, StreamSession
+from .hearing import open_speech
+from .host import memory, progress
+from .host import vae as host_vae
+from .host.graft import HostNetwork
+from .host.pictures import to_picture
+from .host.vae import HostDecoder
+from .stages import DECODE, STREAM, stage
+from .types import Frames, Stream
+
+STREAM_CLASS, DECODE_CLASS = "TalkStreamStreamChunks", "TalkStreamDecodeStream"
+
+
+@dataclass(frozen=True)
+class DecodedChunk:
+    """One chunk of the video. pictures_FHWC: float32 in [0, 1] on the CPU; latent: as the network made it."""
+
+    index: int
+    first_frame: int
+    pictures_FHWC: Tensor
+    latent_BCTHW: Tensor
+
+
+class Pull:
+    """An open session; chunks() runs it. Every stage labels its own errors and moves its own bar."""
+
+    def __init__(self, frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -> None:
+        self.node_id = node_id
+        self.frames = frames.frames
+        self._fps = frames.fps
+        self._steps = frames.stream.spec.schedule.steps
+        self._chunk = 0
+        self._started = time.monotonic()
+        self.stream_bar = progress.Bar(
+            progress.upstream_node(prompt, node_id, STREAM_CLASS), frames.stream.spec.chunks * self._steps
+        )
+        self.decode_bar = progress.Bar(progress.upstream_node(prompt, node_id, DECODE_CLASS), frames.frames)
+        self.session: StreamSession | None = None
+        self.decoder: HostDecoder | None = None
+
+    def chunks(self) -> Iterator[DecodedChunk]:
+        """The whole stream in order."""
+        made = self.session.chunks()
+        while True:
+            with stage(STREAM, self.stream_bar.node_id, chunk=self._chunk):
+                latents = next(made, None)
+            if latents is None:
+                return
+            with stage(DECODE, self.decode_bar.node_id, chunk=self._chunk):
+                decoded = self._decode(latents)
+            yield decoded
+            self._chunk += 1
+
+    def on_step(self, step: int, _x0: Tensor) -> None:
+        """Runs after every network call: moves the bar and stops where the user asked to."""
+        self.stream_bar.update(self._chunk * self._steps + step + 1)
+
+    def status(self, frames_done: int) -> str:
+        """One line for the write node."""
+        seconds = max(1e-6, time.monotonic() - self._started)
+        return (
+            f"{float(frames_done / self._fps):.1f} of {float(self.frames / self._fps):.1f} s, "
+            f"{frames_done / seconds:.1f} frames per second"
+        )
+
+    def close(self) -> None:
+        """Ends both bars."""
+        self.stream_bar.finish()
+        self.decode_bar.finish()
+
+    def _decode(self, latents: Latents) -> DecodedChunk:
+        """One chunk latent by latent; the newest picture is shown on Decode Stream when a preview is due."""
+        pictures = self.decoder.decode(latents.latent_BCTHW)[latents.skip : latents.skip + latents.frames]
+        done = latents.first_frame + len(pictures)
+        if self.decode_bar.wants_preview():
+            self.decode_bar.preview(done, to_picture(to_bytes(pictures[-1], low=0.0).numpy()))
+        self.decode_bar.update(done)
+        return DecodedChunk(latents.index, latents.first_frame, pictures, latents.latent_BCTHW)
+
+
+@contextmanager
+def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -> Iterator[Pull]:
+    """Loads the models, opens the session, and closes everything again, whatever happens."""
+    stream = frames.stream
+    pull = Pull(frames, node_id=node_id, prompt=prompt)
+    with ExitStack() as stack:
+        stack.callback(pull.close)
+        with stage(STREAM, pull.stream_bar.node_id, chunk=0):
+            memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
+            network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
+            session = StreamSession(
+                stream.spec,
+                network,
+                cache=network.make_cache(stream.spec.cache_spec, stream.spec.grid, dtype=cache_dtype(stream)),
+                speech=open_speech(stream),
+                reference=ReferenceLatents.for_profile(stream.reference.latent_BCTHW, stream.profile),
+                noise=SeededNoise(stream.seed),
+                on_step=pull.on_step,
+            )
+            pull.session = stack.enter_context(session)
+        pull.decoder = stack.enter_context(HostDecoder(frames.vae))
+        yield pull
+
+
+def cache_dtype(stream: Stream) -> torch.dtype:
+    """Number format of the KV cache: the network's unless the user chose another."""
+    return memory.PRECISIONS.get(stream.cache.dtype) or stream.model.model.get_dtype_inference()
+
+
+def run_bytes(frames: Frames) -> int:
+    """Memory beside the weights: KV cache, one chunk's activations, the decoder."""
+    spec, network = frames.stream.spec, frames.stream.model.model
+    cache = spec.cache_spec.bytes(
+        layers=network.diffusion_model.num_layers,
+        dim=network.diffusion_model.dim,
+        tokens=spec.grid[0] * spec.grid[1],
+        itemsize=cache_dtype(frames.stream).itemsize,
+    )
+    chunk = network.memory_required([1, 16, spec.cache_spec.chunk, spec.latent_height, spec.latent_width])
+    decoder = host_vae.decode_bytes(
+        frames.vae, latents=1, latent_height=spec.latent_height, latent_width=spec.latent_width
+    )
+    return cache + int(chunk) + decoder
