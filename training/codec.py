@@ -30,8 +30,8 @@ class CodecSettings:
     dim: int = 16
     phases: tuple[tuple[float, tuple[tuple[int, int, int], ...]], ...] = (
         (0.45, ((48, 9, 4), (64, 9, 2))),
-        (0.75, ((48, 17, 2), (64, 17, 1), (64, 9, 2))),
-        (1.0, ((48, 17, 2), (64, 17, 1), (96, 17, 1))),
+        (0.70, ((48, 17, 2), (64, 17, 1), (64, 9, 2))),
+        (1.0, ((48, 17, 2), (48, 33, 1), (64, 33, 1), (96, 17, 1))),
     )
     matrix_lr: float = 0.008
     other_lr: float = 0.002
@@ -69,7 +69,7 @@ def importance_map(side: int, settings: CodecSettings) -> np.ndarray:
 
 def to_tensor(frames: np.ndarray) -> Tensor:
     """(B, F, H, W, 3) uint8 -> (B, 3, F, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1)
+    return torch.from_numpy(np.array(frames)).permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1)
 
 
 class CodecStage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,18 @@ def make_bank(settings: SpeechSettings, mel: MelSettings, *, held_out: bool) -> 
             spectra.append(front_end.whole(wave).astype(np.float16))
             mouths.append(mouth)
     return SpeechBank(np.stack(spectra), np.stack(mouths))
+
+
+def save_speech_bank(path: Path, bank: SpeechBank) -> None:
+    """Write a bank as one npz file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, mel=bank.mel, mouth=bank.mouth)
+
+
+def load_speech_bank(path: Path) -> SpeechBank:
+    """Read what save_speech_bank wrote."""
+    with np.load(path) as arrays:
+        return SpeechBank(arrays["mel"], arrays["mouth"])
 
 
 def mean_correlation(first: np.ndarray, second: np.ndarray) -> float:

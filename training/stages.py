@@ -17,7 +17,7 @@ from .dmd import DistilStage
 from .export import export_codec, export_student
 from .finetune import FinetuneStage
 from .mini import MEL, NETWORK, SIGMAS, SPEECH, mini_profile
-from .speech import SpeechStage, make_bank
+from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
 from .trainer import Stage
 from .world.dataset import load
@@ -70,7 +70,13 @@ def _codec(recipe: Recipe, settings: object, *, device: torch.device, fresh: boo
 
 
 def _speech(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
-    banks = [make_bank(settings, MEL, held_out=held_out) for held_out in (False, True)]
+    banks = []
+    for name, held_out in (("train", False), ("held_out", True)):
+        path = recipe.folder / f"{name}_speech.npz"
+        if not path.exists():
+            log.info("speaking %s sentences", name)
+            save_speech_bank(path, make_bank(settings, MEL, held_out=held_out))
+        banks.append(load_speech_bank(path))
     return SpeechStage(settings, MEL, *banks, device=device)
 
 
