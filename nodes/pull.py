@@ -107,7 +107,12 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
             session = StreamSession(
                 stream.spec,
                 network,
-                cache=network.make_cache(stream.spec.cache_spec, stream.spec.grid, dtype=cache_dtype(stream)),
+                cache=network.make_cache(
+                    stream.spec.cache_spec,
+                    stream.spec.grid,
+                    dtype=cache_dtype(stream),
+                    in_main_memory=stream.cache.in_main_memory,
+                ),
                 speech=open_speech(stream),
                 reference=ReferenceLatents.for_profile(stream.reference.latent_BCTHW, stream.profile),
                 noise=SeededNoise(stream.seed),
@@ -136,4 +141,4 @@ def run_bytes(frames: Frames) -> int:
     decoder = host_vae.decode_bytes(
         frames.vae, latents=1, latent_height=spec.latent_height, latent_width=spec.latent_width
     )
-    return cache + int(chunk) + decoder
+    return int(chunk) + decoder + (0 if frames.stream.cache.in_main_memory else cache)

@@ -10,6 +10,7 @@ AS_TRAINED = "as trained"
 TWO_STEPS = "two-step sync window"
 FOUR_STEPS = "4 NFE"
 CUSTOM = "custom list"
+MAIN_MEMORY = "main memory"
 SINK_RULES = ["absolute", "before_window", "ahead"]
 
 
@@ -124,9 +125,10 @@ class KVCache(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "placement",
-                    options=[AS_TRAINED, "device"],
+                    options=[AS_TRAINED, MAIN_MEMORY],
                     default=AS_TRAINED,
-                    tooltip="Where the cache lives. as trained: on the student's device.",
+                    tooltip="Where the cache lives. as trained: on the student's device. main memory: slower, for "
+                    "cards that are too small.",
                 ),
             ],
             outputs=[CacheSocket.Output(display_name="cache", tooltip="For Stream Chunks.")],
@@ -143,6 +145,6 @@ class KVCache(io.ComfyNode):
             sink_rule=None if sink_rule == AS_TRAINED else sink_rule,
             sink_offset=sink_offset if sink_rule == "ahead" else None,
             dtype=None if dtype == AS_TRAINED else dtype,
-            placement=None if placement == AS_TRAINED else placement,
+            in_main_memory=placement == MAIN_MEMORY,
         )
         return io.NodeOutput(choice)

@@ -76,7 +76,7 @@ class CacheChoice:
     sink_rule: str | None = None
     sink_offset: int | None = None
     dtype: str | None = None
-    placement: str | None = None
+    in_main_memory: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ relative imports resolve as they do inside ComfyUI. Helpers beside the tests are
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -119,7 +120,9 @@ def host(comfyui_path, tmp_path_factory) -> Path:
 def host_base(tmp_path_factory) -> Path:
     """The server's base directory; what a fixture puts there before `host_server` starts is served."""
     base = tmp_path_factory.mktemp("host_server")
-    (base / "custom_nodes").mkdir()
+    pack = base / "custom_nodes" / "test_stand_ins"
+    pack.mkdir(parents=True)
+    shutil.copyfile(ROOT / "tests" / "nodes" / "stand_ins.py", pack / "__init__.py")
     return base
 
 
@@ -139,3 +142,13 @@ def host_server(comfyui_path, host_base) -> Iterator[Server]:
 def object_info(host_server) -> dict:
     """Every node definition of the running host."""
     return host_server.json("/object_info")
+
+
+@pytest.fixture(scope="session")
+def model_files(host_server) -> Path:
+    """Small random models in the running host's folders, under the names that graphs load; its models folder."""
+    from talkstream.tests.nodes.model_files import write_models
+
+    models = host_server.base / "models"
+    write_models(models)
+    return models

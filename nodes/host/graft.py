@@ -25,6 +25,7 @@ from ...networks.cache_spec import CacheSpec
 from ...networks.kv_cache import KVCache, RingKVCache
 from ...networks.profile import StudentProfile
 from ...networks.wan_forward import TextContext, prepare_text, wan_forward
+from .placement import MainMemoryCache
 
 KEY = "talkstream"
 PROFILE_KEY = "talkstream_profile"
@@ -161,19 +162,25 @@ class HostNetwork:
         self.call = StreamCall(audio_projections=())
 
     def make_cache(
-        self, spec: CacheSpec, grid: tuple[int, int], *, dtype: torch.dtype | None = None
-    ) -> RingKVCache:
+        self,
+        spec: CacheSpec,
+        grid: tuple[int, int],
+        *,
+        dtype: torch.dtype | None = None,
+        in_main_memory: bool = False,
+    ) -> KVCache:
         """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given."""
         network = self.patcher.model.diffusion_model
-        return RingKVCache(
+        cache = RingKVCache(
             spec,
             layers=network.num_layers,
             dim=network.dim,
             heads=network.num_heads,
             grid=grid,
             dtype=dtype or self.dtype,
-            device=self.device,
+            device="cpu" if in_main_memory else self.device,
         )
+        return MainMemoryCache(cache, self.device) if in_main_memory else cache
 
     def velocity(
         self, x_BCTHW: Tensor, *, timestep: float, audio_tokens_BTE: Tensor | None, cache: KVCache | None

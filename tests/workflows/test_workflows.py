@@ -59,7 +59,9 @@ def test_seeds_are_fixed(name, object_info):
 def test_only_core_and_own_nodes(name, object_info):
     for node in executable_nodes(read_ui(name)):
         module = object_info[node["type"]]["python_module"]
-        assert module == "nodes" or module.startswith(("comfy_extras", "custom_nodes.ComfyUI-TalkStream")), module
+        assert module == "nodes" or module.startswith(("comfy_extras", "custom_nodes.ComfyUI-TalkStream")), (
+            module
+        )
 
 
 @pytest.mark.host
@@ -79,5 +81,7 @@ def test_every_input_and_link_fits_the_real_definitions(name, object_info):
 
 def test_front_end_nodes_are_notes():
     for name in NAMES:
-        types = {node["type"] for node in read_ui(name)["nodes"]} - {n["class_type"] for n in read_api(name).values()}
+        types = {node["type"] for node in read_ui(name)["nodes"]} - {
+            n["class_type"] for n in read_api(name).values()
+        }
         assert types <= FRONT_END_ONLY

@@ -1,0 +1,60 @@
+"""A custom node pack for the test server only: values that no small model file can give."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import ComfyExtension, io, ui
+
+
+class TextRows(io.ComfyNode):
+    """Random rows in the shape of umT5-XXL's output, whose smallest form takes 11 GB."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            "TestTextRows", inputs=[io.Int.Input("width", default=4096)], outputs=[io.Conditioning.Output()]
+        )
+
+    @classmethod
+    def execute(cls, width):
+        rows = torch.randn(1, 512, width, generator=torch.Generator().manual_seed(5))
+        return io.NodeOutput([[rows, {}]])
+
+
+class NoAudio(io.ComfyNode):
+    """What Get Video Components gives for a video without a track."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TestNoAudio", inputs=[], outputs=[io.Audio.Output()])
+
+    @classmethod
+    def execute(cls):
+        return io.NodeOutput(None)
+
+
+class Difference(io.ComfyNode):
+    """Largest difference between two image batches, as text."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            "TestDifference",
+            inputs=[io.Image.Input("a"), io.Image.Input("b")],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, a, b):
+        difference = float((a - b).abs().max()) if a.shape == b.shape else -1.0
+        return io.NodeOutput(ui=ui.PreviewText(f"{tuple(a.shape)} {difference}"))
+
+
+class StandIns(ComfyExtension):
+    async def get_node_list(self):
+        return [TextRows, NoAudio, Difference]
+
+
+async def comfy_entrypoint():
+    return StandIns()

@@ -1,0 +1,71 @@
+"""The shipped workflows run through a real ComfyUI."""
+
+from __future__ import annotations
+
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talkstream.audio.rates import frame_count
+from talkstream.tests.nodes.client import changed, probe, run
+from talkstream.tests.nodes.graphs import node
+from talkstream.tests.workflows.graphs import WORKFLOWS, read_api
+
+pytestmark = pytest.mark.host
+
+ASSETS = WORKFLOWS.parent / "assets"
+VOICE_SECONDS, VOICE_RATE = 1.0, 22050
+
+
+@pytest.fixture(scope="module")
+def user_files(host_server) -> None:
+    """The picture and the voice that the LiveTalk workflow names, in ComfyUI's input folder."""
+    folder = host_server.base / "input"
+    pixels = np.linspace(0, 255, 96 * 64 * 3).astype(np.uint8).reshape(96, 64, 3)
+    write_png(folder / "example.png", pixels)
+    times = np.arange(round(VOICE_SECONDS * VOICE_RATE)) / VOICE_RATE
+    samples = (8000 * np.sin(2 * np.pi * 220 * times) * np.sin(2 * np.pi * 3 * times)).astype("<i2")
+    with wave.open(str(folder / "voice.wav"), "wb") as file:
+        file.setparams((1, 2, VOICE_RATE, len(samples), "NONE", ""))
+        file.writeframes(samples.tobytes())
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(path)
+
+
+def test_quickstart_speaks(host_server):
+    """The Mini as shipped, with a shipped portrait and sentence."""
+    graph = read_api("talkstream_quickstart")
+    result = run(host_server, graph)
+    assert result.error == ""
+    examples = next(n for n in graph.values() if n["class_type"] == "TalkStreamExamples")["inputs"]
+    with wave.open(str(ASSETS / "sentences" / f"{examples['sentence']}.wav")) as file:
+        samples, rate = file.getnframes(), file.getframerate()
+    save = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamSaveStream")
+    found = probe(result.video(save, host_server))
+    assert found.fps == Fraction(25)
+    assert found.frames == frame_count(samples, rate, fps_num=25)
+    assert found.sample_rate == rate
+
+
+def test_livetalk_runs_with_a_tiny_checkpoint_of_the_true_key_layout(host_server, model_files, user_files):
+    """As shipped, but smaller pictures, and a stand-in for umT5-XXL, whose smallest form takes 11 GB."""
+    graph = read_api("talkstream_livetalk")
+    text = next(key for key, n in graph.items() if n["class_type"] == "CLIPTextEncode")
+    del graph[graph[text]["inputs"]["clip"][0]]
+    graph[text] = node("TestTextRows")
+    reference = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamEncodeReference")
+    result = run(host_server, changed(graph, **{f"n{reference}": {"width": 128, "height": 96}}))
+    assert result.error == ""
+    save = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamSaveStream")
+    found = probe(result.video(save, host_server))
+    assert (found.frames, found.fps, found.size) == (16, Fraction(16), (128, 96))
+    assert found.sample_rate == VOICE_RATE
+    load = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamLoadStudent")
+    assert "profile livetalk: its signature" in result.outputs[load]["text"][0]
