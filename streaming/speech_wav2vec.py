@@ -32,7 +32,7 @@ from ..networks.wav2vec2_stream import (
 )
 
 WHOLE_CLIP_SECONDS = 60  # up to here the whole clip is encoded at once by default
-BLOCK_FEATURES = 512  # features per block of the convolutions, about ten seconds
+BLOCK_FEATURES = 256  # features per block of the convolutions, about five seconds
 NORMALISE_EPS = 1e-7
 BASE_MODEL = "wav2vec2-base-960h (hidden size 768, 12 layers)"
 BASE_INPUT = FRAMES_PER_LATENT * 14 * 768
