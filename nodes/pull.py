@@ -51,6 +51,7 @@ class Pull:
             progress.upstream_node(prompt, node_id, STREAM_CLASS), frames.stream.spec.chunks * self._steps
         )
         self.decode_bar = progress.Bar(progress.upstream_node(prompt, node_id, DECODE_CLASS), frames.frames)
+        self.residency = memory.Residency([])
         self.session: StreamSession | None = None
         self.decoder: HostDecoder | None = None
 
@@ -59,6 +60,7 @@ class Pull:
         made = self.session.chunks()
         while True:
             with stage(STREAM, self.stream_bar.node_id, chunk=self._chunk):
+                self.residency.restore()
                 latents = next(made, None)
             if latents is None:
                 return
@@ -88,7 +90,7 @@ class Pull:
         """One chunk latent by latent; the newest picture is shown on Decode Stream when a preview is due."""
         pictures = self.decoder.decode(latents.latent_BCTHW)[latents.skip : latents.skip + latents.frames]
         done = latents.first_frame + len(pictures)
-        if self.decode_bar.wants_preview():
+        if len(pictures) and self.decode_bar.wants_preview():
             self.decode_bar.preview(done, to_picture(to_bytes(pictures[-1], low=0.0).numpy()))
         self.decode_bar.update(done)
         return DecodedChunk(latents.index, latents.first_frame, pictures, latents.latent_BCTHW)
@@ -103,6 +105,7 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
         stack.callback(pull.close)
         with stage(STREAM, pull.stream_bar.node_id, chunk=0):
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
+            pull.residency = memory.Residency([stream.model, frames.vae.patcher])
             network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
             session = StreamSession(
                 stream.spec,

@@ -64,6 +64,24 @@ def load_together(patchers: Iterable[ModelPatcher], *, extra_bytes: int) -> None
     comfy.model_management.load_models_gpu(list(patchers), memory_required=extra_bytes)
 
 
+class Residency:
+    """Keeps models on their devices through a long run.
+
+    Under dynamic VRAM an eviction lowers how much of a model may stay until it is loaded again; without that a
+    run of hours would slow down for good.
+    """
+
+    def __init__(self, patchers: Iterable[ModelPatcher]) -> None:
+        self._sizes = {patcher: patcher.loaded_size() for patcher in patchers if patcher.is_dynamic()}
+
+    def restore(self) -> None:
+        """Loads again what has shrunk since the last call."""
+        shrunk = [patcher for patcher, size in self._sizes.items() if patcher.loaded_size() < size]
+        if shrunk:
+            comfy.model_management.load_models_gpu(shrunk)
+        self._sizes = {patcher: patcher.loaded_size() for patcher in self._sizes}
+
+
 def read_state_dict(path: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The host's own file reader: tensors stay on disk where the host can map them."""
     tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)

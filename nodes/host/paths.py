@@ -73,7 +73,8 @@ def reserve_output(prefix: str, *, width: int, height: int, suffix: str = ".mp4"
         path.touch()
     except OSError as error:
         raise ValueError(
-            f"cannot write to {wanted} ({error.strerror}); free the folder or change filename_prefix"
+            f"cannot write to {wanted} ({error.strerror}); make it a folder that can be written, or change "
+            "filename_prefix"
         ) from error
     return OutputFile(path, subfolder)
 

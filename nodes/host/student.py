@@ -28,12 +28,8 @@ def load_student(path: Path, *, profile: str, precision: str) -> tuple[ModelPatc
     choice = None if profile == AUTO else profile
     student = open_student(path, choice=choice)
     network = load_network(str(path), precision, choice)
-    tensors, _ = memory.read_state_dict(str(path))
     audio = build_audio_modules(
-        split_audio(strip_wrappers(tensors))[1],
-        student.profile,
-        dtype=torch.float32,
-        operations=comfy.ops.manual_cast,
+        student.audio_tensors(), student.profile, dtype=torch.float32, operations=comfy.ops.manual_cast
     )
     model = attach(network, profile=student.profile, audio=memory.module_patcher(audio))
     return model, describe(student, model)
