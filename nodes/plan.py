@@ -119,8 +119,8 @@ def text_of(
 
 def plan_frames(stream: Stream, vae: io.Vae.Type) -> Frames:
     """The stream's pictures. Raises ValueError for a VAE that the student was not trained with."""
-    host_vae.check_vae(vae)
     profile = stream.profile
+    host_vae.check_vae(vae, student=profile.name)
     return Frames(
         stream=stream,
         vae=vae,

@@ -19,12 +19,13 @@ def encode_portrait(
 
     Raises ValueError for a batch, a size the student cannot have, or a VAE it was not trained with.
     """
-    host_vae.check_vae(vae)
+    profile = profile_of(model)
+    host_vae.check_vae(vae, student=profile.name)
     if image_BHWC.shape[0] != 1:
         raise ValueError(
             f"got {image_BHWC.shape[0]} pictures, expected one portrait; pick one, or pass them as a list"
         )
-    width, height = checked_size(profile_of(model), width=width, height=height)
+    width, height = checked_size(profile, width=width, height=height)
     crop_BHWC = fit_picture(image_BHWC[..., :3], width=width, height=height, fit=fit.split()[0])
     return Reference(host_vae.encode_picture(vae, crop_BHWC), width, height), crop_BHWC
 

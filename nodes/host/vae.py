@@ -10,31 +10,32 @@ from comfy.sd import VAE
 from ...streaming.decoder import StreamingDecoder
 
 LATENT_CHANNELS = 16
-PIXELS_PER_LATENT = 8
-FRAMES_PER_LATENT = 4
+MINI, MINI_WIDTH = "talkstream_mini", 16
+"""The Mini speaks the latents of its own codec; its width tells that from Wan's and from narrowed copies of it."""
+
 _EXPECTED = (
     "expected the VAE this student was trained with, of the Wan 2.1 kind (16 channels, 8x8 pixels and 4 frames per "
     "latent): load wan_2.1_vae, or talkstream_mini_vae for TalkStream Mini, with Load VAE"
 )
 
 
-def check_vae(vae: VAE) -> None:
-    """Raises ValueError, in one sentence, for anything but a Wan 2.1 shaped VAE."""
+def check_vae(vae: VAE, *, student: str) -> None:
+    """Raises ValueError, in one sentence, for a VAE that the student was not trained with. student: its name."""
     network = getattr(vae, "first_stage_model", None)
     if network is None:
         raise ValueError(f"got an empty VAE; {_EXPECTED}")
-    if isinstance(network, WanVAE) and vae.latent_channels == LATENT_CHANNELS:
-        return
-    space, time = vae.spacial_compression_decode(), vae.temporal_compression_decode() or 1
-    raise ValueError(
-        f"got another VAE ({type(network).__name__}, {vae.latent_channels} channels, {space}x{space} pixels and "
-        f"{time} frames per latent); {_EXPECTED}"
-    )
-
-
-def decoder_width(vae: VAE) -> int:
-    """Base width of the codec: 96 in the published Wan 2.1 VAE, narrower in the Mini's."""
-    return int(vae.first_stage_model.decoder.head[0].gamma.shape[0])
+    if not isinstance(network, WanVAE) or vae.latent_channels != LATENT_CHANNELS:
+        space, time = vae.spacial_compression_decode(), vae.temporal_compression_decode() or 1
+        raise ValueError(
+            f"got another VAE ({type(network).__name__}, {vae.latent_channels} channels, {space}x{space} pixels and "
+            f"{time} frames per latent); {_EXPECTED}"
+        )
+    width = int(network.decoder.head[0].gamma.shape[0])
+    if (student == MINI) != (width == MINI_WIDTH):
+        found = "TalkStream Mini's VAE" if width == MINI_WIDTH else f"a VAE {width} channels wide"
+        raise ValueError(
+            f"got {found} for the student {student!r}, whose latents it cannot show; {_EXPECTED}"
+        )
 
 
 def encode_picture(vae: VAE, image_BHWC: torch.Tensor) -> torch.Tensor:

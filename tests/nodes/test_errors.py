@@ -40,6 +40,14 @@ CASES = {
     "missing keys": (changed(tiny(), n1={"student": "missing_keys.safetensors"}), "tensors are missing"),
     "lip sync": (changed(tiny(), n1={"student": "lip_sync.safetensors"}), "repaints the mouth of a video"),
     "wrong VAE": (changed(tiny(), n2={"vae_name": "pixel_space"}), "got another VAE"),
+    "the Mini's VAE": (
+        changed(tiny(), n2={"vae_name": "talkstream_mini_vae.safetensors"}),
+        "got TalkStream Mini's VAE for the student 'tiny'",
+    ),
+    "the Mini with a Wan VAE": (
+        changed(tiny(), n1={"student": "talkstream_mini.safetensors"}),
+        "got a VAE 8 channels wide for the student 'talkstream_mini'",
+    ),
     "wrong profile": (changed(tiny(), n1={"profile": "livetalk"}), "speech"),
     "no audio": (with_node(tiny(), "9", "TestNoAudio"), "no audio"),
     "empty audio": (tiny(seconds=0.0), "no samples"),
