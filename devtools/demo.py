@@ -17,9 +17,11 @@ from .server import Server, tail
 from .terminal import DevError, say
 
 QUICKSTART = ROOT / "workflows" / "api" / "talkstream_quickstart.json"
+QUICKSTART_GRAPH = ROOT / "workflows" / QUICKSTART.name
 EXAMPLES_CLASS = "TalkStreamExamples"
 IMAGE_SLOT, AUDIO_SLOT = 0, 1
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+QUIET_SECONDS = 3.0
 Graph = dict[str, dict]
 
 
@@ -31,7 +33,8 @@ def run_demo(server: Server, *, image: Path | None, audio: Path | None, out: Pat
     if audio:
         graph = replace_example(graph, AUDIO_SLOT, "LoadAudio", {"audio": upload(server, audio)})
     started = time.monotonic()
-    outputs = wait_for_outputs(server, queue(server, graph))
+    workflow = None if image or audio else json.loads(QUICKSTART_GRAPH.read_text("utf-8"))
+    outputs = wait_for_outputs(server, queue(server, graph, workflow))
     made = written_video(server, outputs)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(made, out)
@@ -73,21 +76,31 @@ def upload(server: Server, path: Path) -> str:
     return json.loads(answer)["name"]
 
 
-def queue(server: Server, graph: Graph) -> str:
-    """POST an API graph; returns the prompt's id. Raises DevError with ComfyUI's reasons where it refuses."""
+def queue(server: Server, graph: Graph, workflow: dict | None = None) -> str:
+    """POST an API graph; returns the prompt's id. Raises DevError with ComfyUI's reasons where it refuses.
+
+    workflow: the same graph as the canvas saves it, for the video's metadata: dropped there, it opens again.
+    """
+    extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
+    body = {"prompt": graph, "client_id": uuid.uuid4().hex, "extra_data": extra}
     try:
-        return server.json("/prompt", {"prompt": graph, "client_id": uuid.uuid4().hex})["prompt_id"]
+        return server.json("/prompt", body)["prompt_id"]
     except urllib.error.HTTPError as error:
         answer = error.read().decode(errors="replace")
         raise DevError(f"ComfyUI refused the workflow ({error.code}): {answer}") from error
 
 
 def wait_for_outputs(server: Server, prompt_id: str) -> dict[str, dict]:
-    """Poll the history until the prompt is done, showing what ComfyUI logs meanwhile; returns its outputs."""
-    log = follow(server.log)
+    """Poll the history until the prompt is done, showing what happens meanwhile; returns its outputs."""
+    log, started = follow(server.log), time.monotonic()
+    told = started
     while True:
-        for line in next(log):
+        lines = next(log)
+        if not lines and time.monotonic() - told > QUIET_SECONDS:
+            lines = [f"{time.monotonic() - started:.0f} s, {written_bytes(server) / 1e6:.2f} MB of video"]
+        for line in lines:
             say(f"  {line}")
+            told = time.monotonic()
         if server.process.poll() is not None:
             raise DevError(f"ComfyUI ended while it ran the workflow; its last lines:\n{tail(server.log)}")
         entry = server.json(f"/history/{prompt_id}").get(prompt_id)
@@ -96,6 +109,11 @@ def wait_for_outputs(server: Server, prompt_id: str) -> dict[str, dict]:
         if entry and entry["status"]["status_str"] == "error":
             raise DevError(f"The workflow failed: {failure(entry)}")
         time.sleep(0.3)
+
+
+def written_bytes(server: Server) -> int:
+    """What is on the disk of the videos that this server makes, the growing one included."""
+    return sum(path.stat().st_size for path in (server.base / "output").rglob("*.mp4"))
 
 
 def follow(log: Path) -> Iterator[list[str]]:

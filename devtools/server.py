@@ -24,7 +24,7 @@ from .terminal import DevError, say
 
 PACK_NAME = "ComfyUI-TalkStream"
 BASE_FOLDERS = ("custom_nodes", "models", "input", "output", "user")
-START_SECONDS = 300
+START_SECONDS = 300  # without a new line in its log
 KEEPER = Path(__file__).with_name("keeper.py")
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
@@ -153,7 +153,9 @@ def stop(process: subprocess.Popen[bytes], *, patience_seconds: float = 10.0) ->
 
 
 def _wait_until_ready(server: Server) -> None:
-    started = told = time.monotonic()
+    """Until it answers. Raises DevError where it ends, or where its log stands still for too long."""
+    started = told = moved = time.monotonic()
+    size = 0
     while True:
         if server.process.poll() is not None:
             raise DevError(
@@ -163,10 +165,10 @@ def _wait_until_ready(server: Server) -> None:
             server.request("/system_stats")
             return
         now = time.monotonic()
-        if now - started > START_SECONDS:
-            raise DevError(
-                f"ComfyUI did not answer in {START_SECONDS} s; its last lines:\n{tail(server.log)}"
-            )
+        if server.log.stat().st_size != size:
+            moved, size = now, server.log.stat().st_size
+        if now - moved > START_SECONDS:
+            raise DevError(f"ComfyUI did nothing for {START_SECONDS} s; its last lines:\n{tail(server.log)}")
         if now - told > 5:
             say(f"  ComfyUI is starting ({now - started:.0f} s)")
             told = now

@@ -259,6 +259,15 @@ def test_server_and_its_children_end_with_the_block_and_the_link_goes(tmp_path):
     assert list(base.glob("temp-*")) == []
 
 
+def test_a_host_that_stands_still_is_given_up_and_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "START_SECONDS", 0.5)
+    setup = fake_setup(tmp_path, "import time; print('waiting for nothing', flush=True); time.sleep(600)")
+    with pytest.raises(DevError, match="did nothing for 0.5 s"):
+        with server.serve(setup, tmp_path / "base"):
+            pass
+    assert list((tmp_path / "base" / "custom_nodes").iterdir()) == []
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_host_does_not_outlive_a_killed_starter(tmp_path):
     """A test run that was killed by a time limit used to leave ComfyUI running for ever."""
@@ -341,6 +350,17 @@ def test_demo_waits_for_the_outputs_and_shows_the_log(fake_server, capsys):
     assert demo.wait_for_outputs(fake_server, "p") == outputs
     assert capsys.readouterr().out == "  chunk 1 of 9\n"
     assert demo.written_video(fake_server, outputs) == fake_server.base / "output" / "talk" / "a_00001_.mp4"
+
+
+def test_a_long_silence_of_the_log_shows_the_growing_file(fake_server, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(demo, "follow", lambda _log: iter([[], []]))
+    (fake_server.base / "output" / "video").mkdir(parents=True)
+    (fake_server.base / "output" / "video" / "a_partial.mp4").write_bytes(b"0" * 250_000)
+    done = {"status": {"completed": True, "status_str": "success", "messages": []}, "outputs": {}}
+    fake_server.entries = [{}, done]
+    demo.wait_for_outputs(fake_server, "p")
+    assert capsys.readouterr().out.splitlines() == ["  0 s, 0.25 MB of video"] * 2
 
 
 def test_demo_says_which_node_failed(fake_server):
