@@ -61,14 +61,11 @@ def open_writer(frames: Frames, file: OutputFile, *, crf: float, metadata: dict[
 def write_all(pull: Pull, writer: VideoWriter) -> None:
     """Every chunk into the file, with the node's bar and a line of text."""
     bar = progress.Bar(pull.node_id, pull.frames)
-    try:
-        for chunk in pull.chunks():
-            with stage(WRITE, pull.node_id, chunk=chunk.index):
-                writer.write(to_bytes(chunk.pictures_FHWC, low=0.0))
-            bar.update(writer.frames_written)
-            bar.text(pull.status(writer.frames_written))
-    finally:
-        bar.finish()
+    for chunk in pull.chunks():
+        with stage(WRITE, pull.node_id, chunk=chunk.index):
+            writer.write(to_bytes(chunk.pictures_FHWC, low=0.0))
+        bar.update(writer.frames_written)
+        bar.text(pull.status(writer.frames_written))
 
 
 def keep_partial(writer: VideoWriter, file: OutputFile) -> Path | None:

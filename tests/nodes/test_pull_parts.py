@@ -81,3 +81,15 @@ def test_bf16_is_chosen_only_where_the_cpu_is_fast_at_it(host, monkeypatch):
         assert memory.student_dtype("auto", stored=torch.float16) == expected
     assert memory.student_dtype("auto", stored=torch.float8_e4m3fn) is None
     assert memory.student_dtype("fp16", stored=torch.float32) == torch.float16
+
+
+def test_widgets_offer_what_the_engine_knows(host):
+    """Schemas are read at every start and import no engine; their lists are written out, and compared here."""
+    from talkstream.networks.cache_spec import SINK_RULES
+    from talkstream.networks.profile import PROFILES
+    from talkstream.nodes import load, schedule
+    from talkstream.nodes.host.memory import PRECISIONS
+
+    assert load.PROFILES == ["auto", *PROFILES]
+    assert load.PRECISIONS == ["auto", *PRECISIONS]
+    assert schedule.SINK_RULES == list(SINK_RULES)
