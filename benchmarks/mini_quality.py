@@ -256,7 +256,7 @@ def main() -> None:
     given = parser.parse_args()
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
-    reader = make_reader(mini, clips=48, side=side)
+    reader = make_reader(mini, clips=32, side=side)
     cases = make_cases(mini, count=given.cases, frames=125, side=side)
     report_codec(report, cases)
     report_sync(report, cases, reader)
