@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_a_killed_process_leaves_a_file_that_plays(tmp_path):
         from fractions import Fraction
         from talkstream.media.muxer import VideoWriter
         from talkstream.tests.media.reading import click_train, pictures
-        clip = click_train(44100, 60.0, 2)
+        clip = click_train(44100, 20.0, 2)
         writer = VideoWriter({str(tmp_path / "a.mp4")!r}, width=96, height=64, fps=Fraction(16),
                              audio=(clip, 44100))
         while True:
@@ -63,28 +62,27 @@ def test_a_killed_process_leaves_a_file_that_plays(tmp_path):
     """
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     written = 0
-    deadline = time.monotonic() + 60
-    while written < 120 and time.monotonic() < deadline:
-        written = int(child.stdout.readline())
+    while written < 96:
+        written = int(child.stdout.readline())  # an empty line would mean that the child died: int() says so
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
     assert [p.name for p in tmp_path.iterdir()] == ["a_partial.mp4"]
     result = decode(tmp_path / "a_partial.mp4")
     assert len(result.frame_times) >= written - 3 * 16
-    assert abs(delay_seconds(click_train(44100, 60.0, 2), result)) < 0.001
+    assert abs(delay_seconds(click_train(44100, 20.0, 2), result)) < 0.001
 
 
 def test_memory_does_not_grow_with_the_length(tmp_path):
-    """Encoders hold a fixed number of frames: 60 s more cost less than 8 MB."""
+    """Encoders hold a fixed number of frames: 30 s more cost less than 8 MB."""
     resource = pytest.importorskip("resource")
     clip = click_train(16000, 5.0, 1).repeat(1, 30)
     writer = VideoWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(16), audio=(clip, 16000))
     chunk = pictures(16)
-    for _ in range(20):
+    for _ in range(10):
         writer.write(chunk)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(60):
+    for _ in range(30):
         writer.write(chunk)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     writer.finish()
