@@ -21,7 +21,7 @@ QUICKSTART_GRAPH = ROOT / "workflows" / QUICKSTART.name
 EXAMPLES_CLASS = "TalkStreamExamples"
 IMAGE_SLOT, AUDIO_SLOT = 0, 1
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-QUIET_SECONDS = 3.0
+QUIET_SECONDS = 5.0
 Graph = dict[str, dict]
 
 
