@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from fractions import Fraction
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -37,9 +38,7 @@ def plan_stream(
     profile = profile_of(model)
     check_student(model, profile, speech)
     cache = cache or CacheChoice()
-    schedule = Schedule.from_sigmas(
-        profile.sigmas if sigmas is None else sigmas, rounding=profile.timestep_rounding
-    )
+    schedule = Schedule.from_sigmas(levels_of(sigmas, profile), rounding=profile.timestep_rounding)
     spec = StreamSpec(
         profile=profile,
         schedule=schedule,
@@ -51,6 +50,14 @@ def plan_stream(
     )
     text_BMD = text_of(conditioning, profile, width=text_width(model))
     return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed)
+
+
+def levels_of(sigmas: Tensor | None, profile: StudentProfile) -> Tensor | tuple[float, ...]:
+    """The noise levels of the wire; the student's own, exactly, where it carries those rounded to float32."""
+    trained = torch.tensor(profile.sigmas, dtype=torch.float32)
+    if sigmas is None or torch.equal(sigmas.cpu().float(), trained):
+        return profile.sigmas
+    return sigmas
 
 
 def check_student(model: io.Model.Type, profile: StudentProfile, speech: Speech) -> None:

@@ -79,15 +79,9 @@ class Probe:
 def probe(path: Path) -> Probe:
     with av.open(str(path)) as file:
         video, audio = file.streams.video[0], file.streams.audio[0]
+        fps, size, metadata = Fraction(video.average_rate), (video.width, video.height), dict(file.metadata)
+        sample_rate, channels = audio.rate, audio.channels
         samples = sum(frame.samples for frame in file.decode(audio))
     with av.open(str(path)) as file:
         frames = sum(1 for _ in file.decode(file.streams.video[0]))
-        return Probe(
-            frames,
-            Fraction(video.average_rate),
-            (video.width, video.height),
-            audio.rate,
-            audio.channels,
-            samples,
-            dict(file.metadata),
-        )
+    return Probe(frames, fps, size, sample_rate, channels, samples, metadata)

@@ -18,7 +18,7 @@ def livetalk(**stream: list) -> dict:
         tiny(seconds=0.5), n1={"student": "livetalk_1.3b.safetensors"}, n5={"width": 64, "height": 64}
     )
     graph["10"] = node("AudioEncoderLoader", audio_encoder_name="wav2vec2_base_960h.safetensors")
-    graph["11"] = node("TestTextRows")
+    graph["11"] = node("TestTextRows", width=4096)
     graph["4"]["inputs"]["audio_encoder"] = ["10", 0]
     graph[STREAM]["inputs"].update({"conditioning": ["11", 0], **stream})
     return graph
@@ -37,7 +37,7 @@ def with_node(graph: dict, key: str, class_type: str, **inputs) -> dict:
 CASES = {
     "another family": (changed(tiny(), n1={"student": "plain_wan.safetensors"}), "not a streaming student"),
     "cut off": (changed(tiny(), n1={"student": "cut_off.safetensors"}), "is cut off"),
-    "missing keys": (changed(tiny(), n1={"student": "missing_keys.safetensors"}), "tensors are missing"),
+    "missing keys": (changed(tiny(), n1={"student": "missing_keys.safetensors"}), "4 missing (blocks.2.ffn.0.weight"),
     "lip sync": (changed(tiny(), n1={"student": "lip_sync.safetensors"}), "repaints the mouth of a video"),
     "wrong VAE": (changed(tiny(), n2={"vae_name": "pixel_space"}), "got another VAE"),
     "the Mini's VAE": (

@@ -78,10 +78,11 @@ def test_stop_keeps_a_playable_file(host_server, browser):
         tiny(seconds=3600.0, sample_rate=8000), n6={"seed": 12}, n8={"filename_prefix": "stopped/long"}
     )
     prompt_id = queue(host_server, graph, client_id=browser.id)
-    asked, shown = 0.0, []
+    asked, shown = False, []
     for kind, data in browser.events():
-        if kind == "preview" and not asked:
-            asked = time.monotonic()
+        written = kind == "progress_state" and data["nodes"].get(SAVE, {}).get("max", 0) > 1
+        if written and data["nodes"][SAVE]["value"] > 0 and not asked:
+            asked = True
             host_server.request("/interrupt", b"{}")
         if kind == "executed" and data["node"] == SAVE:
             shown = data["output"]["images"]

@@ -59,7 +59,7 @@ def test_livetalk_runs_with_a_tiny_checkpoint_of_the_true_key_layout(host_server
     graph = read_api("talkstream_livetalk")
     text = next(key for key, n in graph.items() if n["class_type"] == "CLIPTextEncode")
     del graph[graph[text]["inputs"]["clip"][0]]
-    graph[text] = node("TestTextRows")
+    graph[text] = node("TestTextRows", width=4096)
     reference = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamEncodeReference")
     result = run(host_server, changed(graph, **{f"n{reference}": {"width": 128, "height": 96}}))
     assert result.error == ""
