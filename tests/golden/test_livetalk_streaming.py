@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from talkstream.audio.rates import latent_frames
+from talkstream.media.pictures import fit_picture
 from talkstream.networks.causal_vae import CausalVAE, VAEConfig, normalise_latents
 from talkstream.networks.profile import LIVETALK
 from talkstream.samplers.noise import RecordedNoise
 from talkstream.samplers.schedule import Schedule, shifted_sigmas
 from talkstream.streaming.network import LocalNetwork
-from talkstream.streaming.picture import fit_picture
 from talkstream.streaming.reference import ReferenceLatents
 from talkstream.streaming.session import StreamSession
 from talkstream.streaming.spec import StreamSpec
