@@ -1,8 +1,8 @@
 """What the pack adds to ComfyUI's start: python dev.py run -m talkstream.benchmarks.import_time
 
 Loads the pack through the host's own loader several times, each in a fresh process after the host's own imports,
-and prints JSON: seconds for each load, and every package that the load brought in. Needs COMFYUI_PATH, which
-dev.py sets.
+and prints JSON: seconds, our modules that were loaded, and every other package that came with them. Needs
+COMFYUI_PATH, which dev.py sets.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ before = set(sys.modules)
 started = time.perf_counter()
 loaded = asyncio.run(nodes.load_custom_node(sys.argv[1], module_parent="custom_nodes"))
 seconds = time.perf_counter() - started
-new = {name.split(".")[0] for name in set(sys.modules) - before if not name.startswith(sys.argv[1][:1])}
-print("RESULT", json.dumps({"loaded": loaded, "seconds": seconds, "packages": sorted(new)}))
+new, pack = set(sys.modules) - before, sys.argv[1].replace(".", "_x_")
+ours = sorted(name.removeprefix(pack).lstrip(".") for name in new if name.startswith(pack))
+others = sorted({name.split(".")[0] for name in new if not name.startswith(pack)})
+print("RESULT", json.dumps({"loaded": loaded, "seconds": seconds, "ours": ours, "others": others}))
 """
 
 
 def measure() -> dict[str, object]:
-    """One load in a fresh process: whether it worked, seconds, packages imported by it."""
+    """One load in a fresh process: whether it worked, seconds, and what it imported."""
     command = [sys.executable, "-s", "-c", PROBE, str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
@@ -55,7 +57,8 @@ def main() -> None:
         "median_seconds": round(statistics.median(seconds), 4),
         "worst_seconds": round(max(seconds), 4),
         "limit_seconds": 0.1,
-        "imported_packages": runs[0]["packages"],
+        "our_modules": runs[0]["ours"],
+        "other_packages": runs[0]["others"],
     }
     print(json.dumps(result, indent=2))
 
