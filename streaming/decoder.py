@@ -46,6 +46,7 @@ class StreamingDecoder:
         """Forget the past: the next latent starts a stream."""
         self.latents = 0
         self._tails: list[Tensor | None] = [None] * len(self._slots)
+        self._kept = [0] * len(self._slots)
 
     @property
     def size_bytes(self) -> int:
@@ -67,9 +68,10 @@ class StreamingDecoder:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the carried frames and the number of latents decoded."""
-        tails = {f"tails.{i}": tail.clone() for i, tail in enumerate(self._tails) if tail is not None}
+        tails = {f"tails.{i}": self._past(i).clone() for i, kept in enumerate(self._kept) if kept}
         return {"latents": self.latents, **tails}
 
+    @torch.inference_mode()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where state_dict() was taken, on the same VAE and size of picture."""
         names = [f"tails.{i}" for i in range(len(self._slots))]
@@ -78,10 +80,11 @@ class StreamingDecoder:
             raise ValueError(
                 f"the saved decoder state has {unknown[:3]}, which this VAE lacks: another VAE's"
             )
+        self.reset()
         self.latents = int(state["latents"])
-        self._tails = [
-            state[name].to(self._device, self._dtype, copy=True) if name in state else None for name in names
-        ]
+        for slot, name in enumerate(names):
+            if name in state:
+                self._keep(slot, state[name].to(self._device, self._dtype))
 
     def _decode_one(self, latent_BCTHW: Tensor) -> list[Tensor]:
         decoder = self._vae.decoder
@@ -128,12 +131,29 @@ class StreamingDecoder:
     def _convolve(self, convolution: nn.Module, x: Tensor) -> Tensor:
         """A causal convolution that continues from the frames kept of its input before."""
         slot = self._slots[id(convolution)]
-        past = self._tails[slot]
-        if x.shape[2] >= KEPT_FRAMES or past is None:
-            self._tails[slot] = x[:, :, -KEPT_FRAMES:]
-        else:
-            self._tails[slot] = torch.cat([past[:, :, -1:], x], dim=2)
-        return _continue(convolution, x, past)
+        y = _continue(convolution, x, self._past(slot) if self._kept[slot] else None)
+        self._keep(slot, x)
+        return y
+
+    def _past(self, slot: int) -> Tensor:
+        """The frames kept so far, a view of the newest part of the buffer."""
+        return self._tails[slot][:, :, KEPT_FRAMES - self._kept[slot] :]
+
+    def _keep(self, slot: int, x: Tensor) -> None:
+        """Write the last frames of x into the slot's buffer, behind what is left of the older ones.
+
+        Buffers are made once: carried frames that were allocated anew among each call's temporaries would keep
+        freed heap pages alive, and memory would waver by hundreds of megabytes.
+        """
+        if self._tails[slot] is None:
+            b, c, _, h, w = x.shape
+            self._tails[slot] = x.new_zeros(b, c, KEPT_FRAMES, h, w)
+        tail = self._tails[slot]
+        fresh = min(x.shape[2], KEPT_FRAMES)
+        if fresh < KEPT_FRAMES:
+            tail[:, :, :-fresh] = tail[:, :, fresh:].clone()
+        tail[:, :, -fresh:] = x[:, :, -fresh:]
+        self._kept[slot] = min(KEPT_FRAMES, self._kept[slot] + fresh)
 
 
 def _continue(convolution: nn.Module, x: Tensor, past: Tensor | None) -> Tensor:
