@@ -1,4 +1,4 @@
-"""What the pack does to ComfyUI's start, read from the host's own log."""
+"""What the pack does to ComfyUI's start: seconds, modules, words."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ import re
 
 import pytest
 
+from talkstream.benchmarks import import_time
 from talkstream.devtools.demo import COLOURS
 
 pytestmark = pytest.mark.host
+HEAVY = {"networks", "audio", "samplers", "streaming", "media", "model_loaders", "training"}
 
 
-def log_after_start(host_server) -> str:
-    return COLOURS.sub("", host_server.log.read_text("utf-8", errors="replace"))
+@pytest.fixture(scope="module")
+def start_log(host_server) -> list[str]:
+    """The server's log until it is ready, without colours."""
+    log = COLOURS.sub("", host_server.log.read_text("utf-8", errors="replace"))
+    return log.split("Starting server")[0].splitlines()
 
 
-def test_import_time_line_shows_less_than_a_tenth_of_a_second(host_server):
-    """The host prints one decimal: 0.0 is below 0.05 s, 0.1 below 0.15 s."""
-    found = re.search(
-        r"([\d.]+) seconds(.*): \S*ComfyUI-TalkStream$", log_after_start(host_server), re.MULTILINE
-    )
-    assert found is not None
-    assert float(found.group(1)) < 0.1
-    assert found.group(2) == ""
+def test_host_loads_us_and_says_nothing_else(start_log):
+    lines = [line for line in start_log if "TalkStream" in line]
+    assert len(lines) == 1
+    assert re.search(r"[\d.]+ seconds: \S*ComfyUI-TalkStream$", lines[0])  # not "seconds (IMPORT FAILED):"
 
 
-def test_start_logs_nothing_else_about_us(host_server):
-    lines = [line for line in log_after_start(host_server).splitlines() if "talkstream" in line.lower()]
-    assert [line for line in lines if " seconds" not in line] == []
+def test_import_adds_less_than_a_tenth_of_a_second_and_no_engine(monkeypatch, comfyui_path):
+    """The host's own line rounds to a tenth, so the clock is read here; the best of three, for busy machines."""
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui_path))
+    runs = []
+    while len(runs) < 3 and all(run["seconds"] >= 0.1 for run in runs):
+        runs.append(import_time.measure())
+    assert all(run["loaded"] for run in runs)
+    assert min(run["seconds"] for run in runs) < 0.1
+    assert not {name.split(".")[0] for name in runs[0]["ours"]} & HEAVY
+    assert runs[0]["others"] == []
