@@ -272,7 +272,7 @@ def main() -> None:
             f"# TalkStream Mini: quality\n\n{about}; {given.cases} held-out clips of 5 s, 2 steps, bf16.\n\n"
         )
         given.out.write_text(head + report.markdown(), encoding="utf-8")
-        save_sheet(given.out.with_suffix(".png"), cases)
+        save_sheet(given.out.with_suffix(".jpg"), cases)
 
 
 if __name__ == "__main__":
