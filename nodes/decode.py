@@ -23,6 +23,15 @@ class DecodeStream(io.ComfyNode):
             inputs=[
                 StreamSocket.Input("stream", tooltip="From Stream Chunks."),
                 io.Vae.Input("vae", tooltip="The VAE that Encode Reference used."),
+                io.Combo.Input(
+                    "precision",
+                    options=["auto", "as loaded"],
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Number format to decode in. auto takes bf16 on a CPU that is fast at it. as loaded: "
+                    "the VAE's own, for the same pictures as VAE Decode.",
+                ),
             ],
             outputs=[
                 FramesSocket.Output(display_name="frames", tooltip="For Save Stream or Collect Frames.")
@@ -30,8 +39,8 @@ class DecodeStream(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, stream: Stream, vae: io.Vae.Type) -> io.NodeOutput:
+    def execute(cls, stream: Stream, vae: io.Vae.Type, precision: str = "auto") -> io.NodeOutput:
         """Checks the VAE against the student."""
         from .plan import plan_frames
 
-        return io.NodeOutput(plan_frames(stream, vae))
+        return io.NodeOutput(plan_frames(stream, vae, precision=precision))

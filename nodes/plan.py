@@ -124,13 +124,14 @@ def text_of(
     return rows_BMD
 
 
-def plan_frames(stream: Stream, vae: io.Vae.Type) -> Frames:
+def plan_frames(stream: Stream, vae: io.Vae.Type, *, precision: str) -> Frames:
     """The stream's pictures. Raises ValueError for a VAE that the student was not trained with."""
     profile = stream.profile
     host_vae.check_vae(vae, student=profile.name)
     return Frames(
         stream=stream,
         vae=vae,
+        decoding_dtype=host_vae.decoding_dtype(vae, precision),
         width=stream.reference.width,
         height=stream.reference.height,
         fps=Fraction(profile.fps_num, profile.fps_den),

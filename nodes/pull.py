@@ -122,7 +122,7 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
                 on_step=pull.on_step,
             )
             pull.session = stack.enter_context(session)
-        pull.decoder = stack.enter_context(HostDecoder(frames.vae))
+        pull.decoder = stack.enter_context(HostDecoder(frames.vae, dtype=frames.decoding_dtype))
         yield pull
 
 

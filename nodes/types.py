@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..networks.profile import StudentProfile
@@ -103,6 +104,7 @@ class Frames(HoldsModels):
 
     stream: Stream
     vae: Any
+    decoding_dtype: torch.dtype
     width: int
     height: int
     fps: Fraction

@@ -58,6 +58,7 @@ def test_nodes_say_what_they_recognised(host_server):
 def test_collected_frames_equal_the_hosts_own_decode_of_the_collected_latent(host_server):
     """Collect Frames' IMAGE is what Load VAE and VAE Decode make of its LATENT, up to rounding."""
     graph = tiny(seconds=1.0)
+    graph[DECODE]["inputs"]["precision"] = "as loaded"
     del graph[SAVE]
     graph |= {
         "20": node("TalkStreamCollectFrames", frames=[DECODE, 0], start=0, limit=21),
