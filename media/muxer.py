@@ -19,7 +19,7 @@ from typing import Literal
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
@@ -69,6 +69,7 @@ class VideoWriter:
         self._closed = False
         with explained(self.path):
             self.partial_path = free_partial_path(self.path)
+            self._reformatter = VideoReformatter()
             self._container = open_container(self.partial_path, RUNNING_FLAGS, self._metadata)
         try:
             self._video = self._add_video(codec, quality)
@@ -144,7 +145,8 @@ class VideoWriter:
 
     def _write_frame(self, picture_HWC: np.ndarray) -> None:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), format="rgb24")
-        frame = frame.reformat(
+        frame = self._reformatter.reformat(  # one for all frames: making it costs more than using it
+            frame,
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             src_color_range=ColorRange.JPEG,
