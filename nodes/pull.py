@@ -18,6 +18,7 @@ from ..streaming.session import Latents, StreamSession
 from .hearing import open_speech
 from .host import memory, progress
 from .host import vae as host_vae
+from .host.finishing import FINISH
 from .host.graft import HostNetwork
 from .host.pictures import to_picture
 from .host.vae import HostDecoder
@@ -56,7 +57,7 @@ class Pull:
         self.decoder: HostDecoder | None = None
 
     def chunks(self) -> Iterator[DecodedChunk]:
-        """The whole stream in order."""
+        """The stream in order, to its end or to the chunk after which it was asked to finish."""
         made = self.session.chunks()
         while True:
             with stage(STREAM, self.stream_bar.node_id, chunk=self._chunk):
@@ -68,6 +69,8 @@ class Pull:
                 decoded = self._decode(latents)
             yield decoded
             self._chunk += 1
+            if FINISH.asked(self.node_id):
+                return
 
     def on_step(self, step: int, _x0: Tensor) -> None:
         """Runs after every network call: moves the bar and stops where the user asked to."""
@@ -103,6 +106,7 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
     pull = Pull(frames, node_id=node_id, prompt=prompt)
     with ExitStack() as stack:
         stack.callback(pull.close)
+        stack.enter_context(FINISH.running(progress.executing_prompt(), node_id))
         with stage(STREAM, pull.stream_bar.node_id, chunk=0):
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
             pull.residency = memory.Residency([stream.model, frames.vae.patcher])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,16 @@ if TYPE_CHECKING:
     from comfy_api.latest._io import HiddenHolder
 
 
-def record(frames: Frames, *, prefix: str, crf: float, hidden: HiddenHolder) -> OutputFile:
-    """Writes the whole stream to a new numbered file. What was finished survives Stop and errors."""
+@dataclass(frozen=True)
+class Recording:
+    """A finished file, and how many frames are in it."""
+
+    file: OutputFile
+    frames: int
+
+
+def record(frames: Frames, *, prefix: str, crf: float, hidden: HiddenHolder) -> Recording:
+    """Writes the stream to a new numbered file. What was finished survives Stop and errors."""
     file = reserve_output(prefix, width=frames.width, height=frames.height)
     try:
         writer = open_writer(frames, file, crf=crf, metadata=file_metadata(hidden))
@@ -40,8 +49,8 @@ def record(frames: Frames, *, prefix: str, crf: float, hidden: HiddenHolder) -> 
         if partial is not None and isinstance(error, Exception):
             raise with_text(error, f"{error}\nWhat was finished is in {partial}") from error
         raise
-    progress.show_text(f"{frames.frames} frames, {writer.seconds:.2f} s")
-    return file
+    progress.show_text(f"{writer.frames_written} frames, {writer.seconds:.2f} s")
+    return Recording(file, writer.frames_written)
 
 
 def open_writer(frames: Frames, file: OutputFile, *, crf: float, metadata: dict[str, str]) -> VideoWriter:
@@ -59,7 +68,7 @@ def open_writer(frames: Frames, file: OutputFile, *, crf: float, metadata: dict[
 
 
 def write_all(pull: Pull, writer: VideoWriter) -> None:
-    """Every chunk into the file, with the node's bar and a line of text."""
+    """Chunk after chunk into the file, with the node's bar and a line of text."""
     bar = progress.Bar(pull.node_id, pull.frames)
     for chunk in pull.chunks():
         with stage(WRITE, pull.node_id, chunk=chunk.index):
@@ -98,17 +107,23 @@ def collect(
     """
     if start >= frames.frames:
         raise ValueError(f"got start {start}, but the stream has {frames.frames} frames: pick an earlier one")
-    stop = min(frames.frames, start + limit)
+    stop, done = min(frames.frames, start + limit), 0
     pictures, latents = [], []
     with pulling(frames, node_id=hidden.unique_id, prompt=hidden.prompt) as pull:
         for chunk in pull.chunks():
             first = chunk.first_frame
             pictures.append(chunk.pictures_FHWC[max(0, start - first) : max(0, stop - first)])
             latents.append(chunk.latent_BCTHW.cpu())
-            if first + len(chunk.pictures_FHWC) >= stop:
+            done = first + len(chunk.pictures_FHWC)
+            if done >= stop:
                 break
+    if done <= start:
+        raise ValueError(
+            f"the stream was finished after {done} frames, before start {start}: pick an earlier one"
+        )
     samples = to_vae_space(torch.cat(latents, dim=2))
-    return torch.cat(pictures), sound_of(frames, start=start, stop=stop), {"samples": samples}
+    sound = sound_of(frames, start=start, stop=min(stop, done))
+    return torch.cat(pictures), sound, {"samples": samples}
 
 
 def sound_of(frames: Frames, *, start: int, stop: int) -> dict[str, object]:

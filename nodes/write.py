@@ -53,10 +53,11 @@ class SaveStream(io.ComfyNode):
         """Pulls chunk, decode, write until the voice ends."""
         from .record import record
 
-        file = record(frames, prefix=filename_prefix, crf=crf, hidden=cls.hidden)
+        made = record(frames, prefix=filename_prefix, crf=crf, hidden=cls.hidden)
+        file = made.file
         shown = ui.PreviewVideo([ui.SavedResult(file.path.name, file.subfolder, io.FolderType.output)])
         video = InputImpl.VideoFromFile(str(file.path))
-        return io.NodeOutput(video, frames.frames, float(frames.fps), ui=shown)
+        return io.NodeOutput(video, made.frames, float(frames.fps), ui=shown)
 
 
 class CollectFrames(io.ComfyNode):

@@ -36,6 +36,12 @@ def executing_node() -> str:
     return "" if context is None else str(context.node_id)
 
 
+def executing_prompt() -> str:
+    """Id of the prompt that runs now; "" outside a run."""
+    context = get_executing_context()
+    return "" if context is None else str(context.prompt_id)
+
+
 def show_text(text: str, node_id: str | None = None) -> None:
     """Writes one line on a node (the running one by default) in the user's browser."""
     server = getattr(PromptServer, "instance", None)

@@ -12,7 +12,7 @@ import pytest
 
 from talkstream.devtools.server import Server
 from talkstream.tests.nodes.client import changed, probe, queue, wait
-from talkstream.tests.nodes.graphs import DECODE, SAVE, STREAM, tiny
+from talkstream.tests.nodes.graphs import DECODE, SAVE, STREAM, node, tiny
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("model_files")]
 
@@ -106,3 +106,30 @@ def test_the_session_after_a_stop_is_whole(host_server, browser):
     )
     assert result.error == ""
     assert probe(result.video(SAVE, host_server)).frames == 13
+
+
+def test_finish_now_ends_as_a_success(host_server, browser):
+    """The file is complete: no _partial, the frames made, their sound; the count on the wire is that of the file."""
+    graph = changed(
+        tiny(seconds=3600.0, sample_rate=8000), n6={"seed": 13}, n8={"filename_prefix": "finished/long"}
+    )
+    graph["15"] = node("PreviewAny", source=[SAVE, 1])
+    assert host_server.json("/test/finish", {"prompt_id": "none", "node_id": SAVE}) == {"found": False}
+    prompt_id = queue(host_server, graph, client_id=browser.id)
+    asked = False
+    for kind, data in browser.events():
+        saving = data["nodes"].get(SAVE, {}) if kind == "progress_state" else {}
+        if saving.get("max", 0) > 1 and saving["value"] > 0 and not asked:
+            asked = host_server.json("/test/finish", {"prompt_id": prompt_id, "node_id": SAVE})["found"]
+        if kind in ("execution_interrupted", "execution_error", "execution_success"):
+            break
+    assert kind == "execution_success"
+    result = wait(host_server, prompt_id)
+    path = result.video(SAVE, host_server)
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    assert "_partial" not in path.name
+    found = probe(path)
+    assert 0 < found.frames < 3600 * 25
+    assert result.outputs["15"]["text"] == [str(found.frames)]
+    assert 0 <= found.samples - found.frames * 8000 // 25 < 2 * 1024
+    assert host_server.json("/test/finish", {"prompt_id": prompt_id, "node_id": SAVE}) == {"found": False}
