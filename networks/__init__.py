@@ -18,5 +18,7 @@ M      context tokens (text)
 A      audio-feature frames
 E      width of an audio token
 S      audio samples
+P      speakers, or their masks
+R      tokens of the reference latent
 ====== ==========================================================
 """

@@ -39,8 +39,12 @@ def axis_pairs(head_width: int) -> tuple[int, int, int]:
 
 def axis_angles(positions: Sequence[int], pairs: int) -> Tensor:
     """Angles of one axis: positions -> (len(positions), pairs), float64, on the host."""
-    rates = BASE ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
-    return torch.outer(torch.tensor(list(positions), dtype=torch.float64), rates)
+    return torch.outer(torch.tensor(list(positions), dtype=torch.float64), axis_rates(pairs))
+
+
+def axis_rates(pairs: int) -> Tensor:
+    """Angle per position of each channel pair of one axis: (pairs,), float64, on the host."""
+    return BASE ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
 
 
 class Rotary:

@@ -1,4 +1,4 @@
-"""The Wan 2.1 module tree with the AudioPack audio path, named and shaped exactly as a checkpoint."""
+"""The Wan 2.1 module tree with the AudioPack or MultiTalk audio path, named and shaped exactly as a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .attention import TextContext
 from .audio_pack import AudioPack, injected_layers
+from .multitalk import AudioCrossAttention, AudioProjection, ImageProjection, MultiTalkConfig
+from .speaker_attention import SpeakerAudio
 from .wan_forward import wan_forward
 
 Operations = ModuleType | Any
@@ -19,7 +21,11 @@ Operations = ModuleType | Any
 
 @dataclass(frozen=True)
 class WanConfig:
-    """Sizes of a Wan student. audio_in: inputs of ``audio_proj.proj``; None leaves the audio modules out."""
+    """Sizes of a Wan student.
+
+    audio_in: inputs of AudioPack's ``audio_proj.proj``; None leaves its modules out. image_in: width of the CLIP
+    vision tokens that an image-to-video network reads, else None. multitalk: the MultiTalk audio path, else None.
+    """
 
     dim: int
     in_dim: int
@@ -33,6 +39,8 @@ class WanConfig:
     patch: tuple[int, int, int] = (1, 2, 2)
     audio_in: int | None = None
     audio_hidden: int = 32
+    image_in: int | None = None
+    multitalk: MultiTalkConfig | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError where the sizes do not fit together."""
@@ -45,6 +53,8 @@ class WanConfig:
             )
         if self.freq_dim % 2:
             raise ValueError(f"freq_dim is {self.freq_dim}; it must be even.")
+        if self.audio_in is not None and self.multitalk is not None:
+            raise ValueError("a network has AudioPack's audio path or MultiTalk's, not both.")
 
     @property
     def audio_projections(self) -> int:
@@ -65,6 +75,12 @@ class WanAttention(nn.Module):
         self.norm_q = operations.RMSNorm(dim, eps=eps, **where)
         self.norm_k = operations.RMSNorm(dim, eps=eps, **where)
 
+    def read_images(self, dim: int, eps: float, operations: Operations, **where: Any) -> None:  # noqa: ANN401
+        """Add the projections of CLIP vision tokens that a cross-attention of an image-to-video network has."""
+        self.k_img = operations.Linear(dim, dim, **where)
+        self.v_img = operations.Linear(dim, dim, **where)
+        self.norm_k_img = operations.RMSNorm(dim, eps=eps, **where)
+
 
 class WanBlock(nn.Module):
     """One transformer block; the forward is in ``wan_forward``."""
@@ -77,6 +93,13 @@ class WanBlock(nn.Module):
         self.self_attn = WanAttention(dim, eps, operations, **where)
         self.norm3 = operations.LayerNorm(dim, eps, elementwise_affine=True, **where)
         self.cross_attn = WanAttention(dim, eps, operations, **where)
+        if config.image_in is not None:
+            self.cross_attn.read_images(dim, eps, operations, **where)
+        if config.multitalk is not None:
+            self.norm_x = operations.LayerNorm(dim, eps, elementwise_affine=True, **where)
+            self.audio_cross_attn = AudioCrossAttention(
+                dim, config.multitalk.token_width, operations, **where
+            )
         self.norm2 = operations.LayerNorm(dim, eps, elementwise_affine=False, **where)
         self.ffn = nn.Sequential(
             operations.Linear(dim, config.ffn_dim, **where),
@@ -98,7 +121,7 @@ class WanHead(nn.Module):
 
 
 class WanModel(nn.Module):
-    """Causal or bidirectional video network: LiveTalk, Lip Forcing, OmniAvatar and the Mini, by its sizes."""
+    """Causal or bidirectional video network: AudioPack students, MultiTalk students and the Mini, by its sizes."""
 
     def __init__(
         self,
@@ -129,6 +152,10 @@ class WanModel(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), operations.Linear(dim, 6 * dim, **where))
         self.blocks = nn.ModuleList(WanBlock(config, operations, **where) for _ in range(config.num_layers))
         self.head = WanHead(config, operations, **where)
+        if config.image_in is not None:
+            self.img_emb = ImageProjection(config.image_in, dim, operations, **where)
+        if config.multitalk is not None:
+            self.audio_proj = AudioProjection(config.multitalk, operations, **where)
         if config.audio_in is not None:
             self.audio_proj = AudioPack(config.audio_in, config.audio_hidden, operations=operations, **where)
             self.audio_cond_projs = nn.ModuleList(
@@ -142,9 +169,16 @@ class WanModel(nn.Module):
         timestep_BT: Tensor,
         text_BMD: Tensor | TextContext,
         audio_tokens_BTE: Tensor | None = None,
+        masks_PL: Tensor | None = None,
         **options: Any,  # noqa: ANN401
     ) -> Tensor:
-        """Velocity (B, out_dim, T, H, W); options are those of ``wan_forward``."""
+        """Velocity (B, out_dim, T, H, W); options are those of ``wan_forward``.
+
+        audio_tokens: (B, T, E), of a MultiTalk network (B, T, M, E) with masks as in ``SpeakerAudio``.
+        """
+        if self.config.multitalk is not None and audio_tokens_BTE is not None:
+            options["speakers"] = SpeakerAudio(audio_tokens_BTE, self.blocks, masks_PL)
+            audio_tokens_BTE = None
         projections = getattr(self, "audio_cond_projs", None) if audio_tokens_BTE is not None else None
         return wan_forward(
             self,

@@ -3,7 +3,8 @@
 It reads nothing but the attribute names of the tree, which are the names in a checkpoint, so it runs on
 ``wan.WanModel`` and on any host's module tree of the same names, whatever its linear layers are made of.
 After Wan 2.1 with LiveTalk's audio path (sections 2.2 and 3.2): timesteps per latent frame, audio tokens
-added to the stream, everything in the activations' dtype.
+added to the stream, everything in the activations' dtype. With SpeakerAudio, InfiniteTalk's audio path instead:
+a cross-attention behind the text's in every block.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .kv_cache import KVCache
 from .layers import add_gated, add_per_latent, modulate, sinusoid, unpatchify
 from .ops import Attention, Cast, default_cast, rope_dtype, sdpa_attention
 from .rope import Rope, Rotary
+from .speaker_attention import SpeakerAudio, hear
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class _Pass:
     attention: Attention
     cast: Cast
     mask_LL: Tensor | None
+    speakers: SpeakerAudio | None
 
 
 def wan_forward(
@@ -44,6 +47,7 @@ def wan_forward(
     text_BMD: Tensor | TextContext,
     audio_tokens_BTE: Tensor | None = None,
     audio_projections: Sequence[nn.Module] | None = None,
+    speakers: SpeakerAudio | None = None,
     cache: KVCache | None = None,
     first_latent: int = 0,
     attention: Attention = sdpa_attention,
@@ -53,13 +57,16 @@ def wan_forward(
     """Predict the velocity of a clip or of a chunk.
 
     x: (B, in_dim, T, H, W), all input channels; timestep: (B, T) in 0..1000, or (B, 1) for all latents alike;
-    text: rows (B, M, text_dim) or a TextContext; audio tokens: (B, T, E). Returns (B, out_dim, T, H, W).
+    text: rows (B, M, text_dim) or a TextContext; audio tokens: (B, T, E). speakers: the audio of a MultiTalk
+    network. Returns (B, out_dim, T, H, W).
 
     cache: None attends within the clip, with positions from first_latent on and an optional mask (True =
     seen); otherwise the cache says which past the chunk sees and which positions it has.
     Raises ValueError where sizes do not fit.
     """
     _check(model, x_BCTHW, timestep_BT, audio_tokens_BTE, audio_projections)
+    if speakers is not None:
+        _check_speakers(speakers, x_BCTHW, model, cache)
     x, grid = _embed(model, x_BCTHW)
     time_BTD = model.time_embedding(sinusoid(timestep_BT, model.freq_dim).to(x))
     shared = _Pass(
@@ -71,6 +78,7 @@ def wan_forward(
         attention=attention,
         cast=cast,
         mask_LL=attention_mask_LL,
+        speakers=speakers,
     )
     heard = injected_layers(len(model.blocks)) if audio_tokens_BTE is not None else ()
     for i, block in enumerate(model.blocks):
@@ -84,7 +92,7 @@ def _block(block: nn.Module, x: Tensor, layer: int, shared: _Pass) -> Tensor:
     """One transformer block: (B, L, D) -> (B, L, D)."""
     modulation = shared.cast(block.modulation, x)[:, None] + shared.modulation_BT6D
     shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(2)
-    attended = self_attention(
+    attended, q, k = self_attention(
         block.self_attn,
         modulate(block.norm1(x), shift_a, 1 + scale_a),
         layer=layer,
@@ -106,6 +114,10 @@ def _block(block: nn.Module, x: Tensor, layer: int, shared: _Pass) -> Tensor:
             layer=layer,
             heads=shared.heads,
             attention=shared.attention,
+        )
+    if shared.speakers is not None:
+        x = x + hear(
+            shared.speakers, layer, x, q_BLD=q, k_BLD=k, heads=shared.heads, attention=shared.attention
         )
     return add_gated(x, block.ffn(modulate(block.norm2(x), shift_f, 1 + scale_f)), gate_f)
 
@@ -159,4 +171,26 @@ def _check(
     if tuple(audio_tokens_BTE.shape[:2]) != (batch, latents):
         raise ValueError(
             f"audio tokens cover {tuple(audio_tokens_BTE.shape[:2])}; expected {(batch, latents)}."
+        )
+
+
+def _check_speakers(speakers: SpeakerAudio, x_BCTHW: Tensor, model: nn.Module, cache: KVCache | None) -> None:
+    batch, _, latents, height, width = x_BCTHW.shape
+    if tuple(speakers.tokens_BTME.shape[:2]) != (batch, latents):
+        raise ValueError(
+            f"audio tokens cover {tuple(speakers.tokens_BTME.shape[:2])}; expected {(batch, latents)}."
+        )
+    if len(speakers.layers) != len(model.blocks):
+        raise ValueError(
+            f"the audio part has {len(speakers.layers)} layers and the network {len(model.blocks)}; "
+            "load files that belong together."
+        )
+    if speakers.masks_PL is None:
+        return
+    if cache is not None:
+        raise ValueError("a student with a KV cache hears one voice; leave the speakers' masks out.")
+    tokens = height // model.patch_size[1] * (width // model.patch_size[2])
+    if speakers.masks_PL.shape[1] != tokens:
+        raise ValueError(
+            f"the masks have {speakers.masks_PL.shape[1]} tokens; a latent of {height}x{width} has {tokens}."
         )
