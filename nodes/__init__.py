@@ -32,6 +32,7 @@ class TalkStreamExtension(ComfyExtension):
             schedule.StepSchedule,
             schedule.KVCache,
             stream.StreamChunks,
+            stream.ChunkSampler,
             decode.DecodeStream,
             write.SaveStream,
             write.CollectFrames,

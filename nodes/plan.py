@@ -35,6 +35,21 @@ def plan_stream(
     seed: int,
 ) -> Stream:
     """A checked stream. Raises ValueError, in one sentence, for parts that do not belong together."""
+    text_BMD = text_of(conditioning, profile_of(model), width=text_width(model))
+    return stream_of(model, speech, reference, text_BMD=text_BMD, sigmas=sigmas, cache=cache, seed=seed)
+
+
+def stream_of(
+    model: io.Model.Type,
+    speech: Speech,
+    reference: Reference,
+    *,
+    text_BMD: Tensor | None,
+    sigmas: Tensor | None,
+    cache: CacheChoice | None,
+    seed: int,
+) -> Stream:
+    """A checked stream whose text is known already, or comes from elsewhere (None)."""
     profile = profile_of(model)
     check_student(model, profile, speech)
     cache = cache or CacheChoice()
@@ -48,7 +63,6 @@ def plan_stream(
         samples=heard_samples(speech),
         sample_rate=speech.sample_rate,
     )
-    text_BMD = text_of(conditioning, profile, width=text_width(model))
     return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed)
 
 

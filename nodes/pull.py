@@ -8,22 +8,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..media.frames import to_bytes
 from ..samplers.noise import SeededNoise
-from ..streaming.reference import ReferenceLatents
 from ..streaming.session import Latents, StreamSession
-from .hearing import open_speech
 from .host import memory, progress
 from .host import vae as host_vae
 from .host.finishing import FINISH
 from .host.graft import HostNetwork
 from .host.pictures import to_picture
 from .host.vae import HostDecoder
+from .sessions import open_session, stream_bytes
 from .stages import DECODE, STREAM, stage
-from .types import Frames, Stream
+from .types import Frames
 
 STREAM_CLASS, DECODE_CLASS = "TalkStreamStreamChunks", "TalkStreamDecodeStream"
 
@@ -111,41 +109,16 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
             pull.residency = memory.Residency([stream.model, frames.vae.patcher])
             network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
-            session = StreamSession(
-                stream.spec,
-                network,
-                cache=network.make_cache(
-                    stream.spec.cache_spec,
-                    stream.spec.grid,
-                    dtype=cache_dtype(stream),
-                    in_main_memory=stream.cache.in_main_memory,
-                ),
-                speech=open_speech(stream),
-                reference=ReferenceLatents.for_profile(stream.reference.latent_BCTHW, stream.profile),
-                noise=SeededNoise(stream.seed),
-                on_step=pull.on_step,
-            )
+            session = open_session(stream, network, noise=SeededNoise(stream.seed), on_step=pull.on_step)
             pull.session = stack.enter_context(session)
         pull.decoder = stack.enter_context(HostDecoder(frames.vae, dtype=frames.decoding_dtype))
         yield pull
 
 
-def cache_dtype(stream: Stream) -> torch.dtype:
-    """Number format of the KV cache: the network's unless the user chose another."""
-    return memory.PRECISIONS.get(stream.cache.dtype) or stream.model.model.get_dtype_inference()
-
-
 def run_bytes(frames: Frames) -> int:
     """Memory beside the weights: KV cache, one chunk's activations, the decoder."""
-    spec, network = frames.stream.spec, frames.stream.model.model
-    cache = spec.cache_spec.bytes(
-        layers=network.diffusion_model.num_layers,
-        dim=network.diffusion_model.dim,
-        tokens=spec.grid[0] * spec.grid[1],
-        itemsize=cache_dtype(frames.stream).itemsize,
-    )
-    chunk = network.memory_required([1, 16, spec.cache_spec.chunk, spec.latent_height, spec.latent_width])
+    spec = frames.stream.spec
     decoder = host_vae.decode_bytes(
         frames.vae, latents=1, latent_height=spec.latent_height, latent_width=spec.latent_width
     )
-    return int(chunk) + decoder + (0 if frames.stream.cache.in_main_memory else cache)
+    return decoder + stream_bytes(frames.stream)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from .host.progress import is_out_of_memory
 
 STREAM, DECODE, WRITE = "Stream Chunks", "Decode Stream", "Save Stream"
+SAMPLER = "Chunk Sampler"
 
 
 class StageError(RuntimeError):

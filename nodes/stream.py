@@ -70,3 +70,39 @@ class StreamChunks(io.ComfyNode):
                 model, speech, reference, conditioning=conditioning, sigmas=sigmas, cache=cache, seed=seed
             )
         )
+
+
+class ChunkSampler(io.ComfyNode):
+    """A short clip through core's SamplerCustomAdvanced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamChunkSampler",
+            display_name="Chunk Sampler",
+            category="TalkStream/stream",
+            description="A sampler for core's SamplerCustomAdvanced that makes a whole short clip at once, chunk after "
+            "chunk, with core's noise and guider. The MODEL goes to Basic Guider. Long clips belong to Stream Chunks.",
+            search_aliases=[*SEARCH_ALIASES, "SamplerCustomAdvanced", "custom sampler"],
+            inputs=[
+                SpeechSocket.Input(
+                    "speech", tooltip="From Encode Speech, for the same MODEL as the guider's."
+                ),
+                ReferenceSocket.Input("reference", tooltip="From Encode Reference."),
+                CacheSocket.Input("cache", optional=True, tooltip="From KV Cache. Open: as trained."),
+            ],
+            outputs=[
+                io.Sampler.Output(tooltip="For SamplerCustomAdvanced."),
+                io.Latent.Output(
+                    tooltip="Empty and as long as the voice: latent_image of SamplerCustomAdvanced."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, speech: Speech, reference: Reference, cache: CacheChoice | None = None) -> io.NodeOutput:
+        """Packs the clip; the guider's MODEL is checked when it is sampled."""
+        from .clip import plan_clip
+
+        return io.NodeOutput(*plan_clip(speech, reference, cache))

@@ -54,11 +54,18 @@ def heard_samples(speech: Speech) -> int:
     return min(samples, max(1, round(speech.limit_seconds * speech.sample_rate)))
 
 
+def shown_frames(speech: Speech) -> int:
+    """Frames of the video: the heard voice's length to the nearest frame, at least one."""
+    profile = speech.profile
+    return frame_count(
+        heard_samples(speech), speech.sample_rate, fps_num=profile.fps_num, fps_den=profile.fps_den
+    )
+
+
 def describe_speech(speech: Speech) -> str:
     """One line for the node: seconds -> frames -> chunks, and a word where the voice is silent."""
     profile = speech.profile
-    heard = heard_samples(speech)
-    frames = frame_count(heard, speech.sample_rate, fps_num=profile.fps_num, fps_den=profile.fps_den)
+    heard, frames = heard_samples(speech), shown_frames(speech)
     chunks = -(-latents_for_frames(frames + profile.discarded_first_frames) // profile.chunk)
     arrow = "\N{RIGHTWARDS ARROW}"
     text = (

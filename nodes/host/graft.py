@@ -192,21 +192,25 @@ class HostNetwork:
             None if audio_tokens_BTE is None else audio_tokens_BTE.to(x_BCTHW.device, self.dtype)
         )
         sigma = x_BCTHW.new_full((x_BCTHW.shape[0],), timestep / TIMESTEP_SCALE, dtype=torch.float32)
-        self.patcher.model.apply_model(
-            x_BCTHW[:, :NOISE_CHANNELS],
-            sigma,
-            c_concat=x_BCTHW[:, NOISE_CHANNELS:],
-            c_crossattn=self.text_BMD,
-            transformer_options={
-                **self.options["transformer_options"],
-                "cond_or_uncond": [0],
-                "sigmas": sigma,
-                KEY: call,
-            },
-        )
+        self.run(x_BCTHW, sigma)
         if call.velocity is None:
             raise RuntimeError(
                 "a patch on this MODEL skipped a network call, which a KV cache does not survive; "
                 "remove EasyCache, TeaCache or the like"
             )
         return call.velocity.to(x_BCTHW.dtype)
+
+    def run(self, x_BCTHW: Tensor, sigma_B: Tensor) -> None:
+        """One call through the host, whose result is left in the StreamCall; x holds all input channels."""
+        self.patcher.model.apply_model(
+            x_BCTHW[:, :NOISE_CHANNELS],
+            sigma_B,
+            c_concat=x_BCTHW[:, NOISE_CHANNELS:],
+            c_crossattn=self.text_BMD,
+            transformer_options={
+                **self.options["transformer_options"],
+                "cond_or_uncond": [0],
+                "sigmas": sigma_B,
+                KEY: self.call,
+            },
+        )
