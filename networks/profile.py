@@ -10,12 +10,14 @@ from .cache_spec import CacheMode, CacheSpec, SinkRule, SinkSource
 
 METADATA_KEY = "talkstream_profile"
 
-FAMILIES = ("audiopack",)
+FAMILIES = ("audiopack", "multitalk")
 SPEECH_ENCODERS = ("wav2vec2", "mel")
 TIMESTEP_ROUNDINGS = ("none", "bf16")
 X0_DTYPES = ("float32", "float64")
 TEXT_RULES = ("required", "null")
 NOISE_RULES = ("seeded", "recorded", "given")
+TAILS = ("silence", "mirror")
+SAMPLERS = ("renoise", "euler")
 FRAMES_PER_LATENT = 4
 
 
@@ -58,6 +60,9 @@ class SpeechProfile:
     past_seconds, ahead_seconds: audio heard before and after a chunk where speech is encoded in windows.
     uncovered_frames: a whole clip of N vectors is encoded from N - uncovered_frames frames of sound: 1 puts the first
     vector on its start and the last on its end (LiveTalk), 0 lets every vector cover its frame (Lip Forcing).
+    window_frames: vectors around each video frame that its latent hears (MultiTalk: 5).
+    loudness_lufs: level that the voice is brought to before encoding, None for its own.
+    tail: what a chunk hears behind the end of the voice: silence, or its last vectors in reverse (InfiniteTalk).
     """
 
     encoder: Literal["wav2vec2", "mel"]
@@ -68,10 +73,17 @@ class SpeechProfile:
     ahead_seconds: float = 0.5
     mel: MelProfile | None = None
     uncovered_frames: int = 1
+    window_frames: int = 1
+    loudness_lufs: float | None = None
+    tail: Literal["silence", "mirror"] = "silence"
 
     def __post_init__(self) -> None:
         """Check every field. Raises ValueError."""
         _check_choice("speech encoder", self.encoder, SPEECH_ENCODERS)
+        _check_choice("speech tail", self.tail, TAILS)
+        _check_at_least("window_frames", self.window_frames, 1)
+        if self.window_frames % 2 == 0:
+            raise ValueError(f"window_frames is {self.window_frames}; it must be odd.")
         _check_at_least("feature_slots", self.feature_slots, 1)
         _check_at_least("feature_width", self.feature_width, 1)
         _check_at_least("prefix_copies", self.prefix_copies, 0)
@@ -98,6 +110,12 @@ class StudentProfile:
     Lengths are latent frames; sigmas fall from at most 1 to exactly 0; sizes are pixels; fps is a fraction.
     ``history`` is one number, or a pattern that repeats over the layers. ``source`` says why this profile
     was taken.
+
+    Of the MultiTalk family: ``motion_frames`` are the last pictures of a chunk that the next one starts from, 0
+    where the KV cache is all the history; such a student sees a chunk without cache. ``sampler`` renoises x0 with
+    fresh noise or takes Euler steps. ``text_guidance`` and ``audio_guidance`` are 1 for a distilled student.
+    ``colour_match`` (0..1) draws each picture's colours to the reference's. ``condition_latents`` are the latents of
+    the conditioning clip, the picture and grey behind it. ``text_rows`` is what the text is padded to, 0 for nothing.
     """
 
     name: str
@@ -125,6 +143,13 @@ class StudentProfile:
     size_multiple: int = 16
     discarded_first_frames: int = 0
     text: Literal["required", "null"] = "required"
+    motion_frames: int = 0
+    sampler: Literal["renoise", "euler"] = "renoise"
+    text_guidance: float = 1.0
+    audio_guidance: float = 1.0
+    colour_match: float = 0.0
+    condition_latents: int = 1
+    text_rows: int = 0
     licence: str = ""
     source: str = ""
 
@@ -138,6 +163,7 @@ class StudentProfile:
         _check_choice("x0_dtype", self.x0_dtype, X0_DTYPES)
         _check_choice("noise_rule", self.noise_rule, NOISE_RULES)
         _check_choice("text", self.text, TEXT_RULES)
+        _check_choice("sampler", self.sampler, SAMPLERS)
         _check_sigmas(self.sigmas)
         for name in ("fps_num", "fps_den", "size_multiple", "width", "height"):
             _check_at_least(name, getattr(self, name), 1)
@@ -145,6 +171,7 @@ class StudentProfile:
             raise ValueError(
                 f"size {self.width}x{self.height} must be a multiple of {self.size_multiple} pixels."
             )
+        self._check_motion()
         for name in ("first_mask_bit", "later_mask_bit"):
             if getattr(self, name) not in (0, 1):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or 1.")
@@ -152,6 +179,19 @@ class StudentProfile:
             raise ValueError(f"discarded_first_frames is {self.discarded_first_frames}; the first chunk has "
                              f"{self.frames_in_chunk(0)} frames.")  # fmt: skip
         _ = self.cache_spec
+
+    def _check_motion(self) -> None:
+        frames = self.frames_in_chunk(0)
+        if self.motion_frames and not (0 < self.motion_frames < frames and self.motion_frames % 4 == 1):
+            raise ValueError(
+                f"motion_frames is {self.motion_frames}; it must be 4 n + 1 (1, 5, 9, ...) and below the "
+                f"{frames} frames of a chunk, or 0."
+            )
+        if not 0 <= self.colour_match <= 1:
+            raise ValueError(f"colour_match is {self.colour_match}; it must be between 0 and 1.")
+        _check_at_least("motion_frames", self.motion_frames, 0)
+        _check_at_least("condition_latents", self.condition_latents, 1)
+        _check_at_least("text_rows", self.text_rows, 0)
 
     @property
     def steps(self) -> int:

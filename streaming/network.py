@@ -36,14 +36,23 @@ class ChunkNetwork(Protocol):
 class LocalNetwork:
     """A WanModel of ours with its text prepared once."""
 
-    def __init__(self, model: WanModel, *, text_BMD: Tensor | None = None) -> None:
-        """text: rows (1, M, text_dim); None for a student that reads none (one row of zeros)."""
+    def __init__(
+        self, model: WanModel, *, text_BMD: Tensor | None = None, image_BMC: Tensor | None = None
+    ) -> None:
+        """text: rows (1, M, text_dim); None for a student that reads none (one row of zeros).
+
+        image: CLIP vision tokens (1, 257, 1280) of the portrait, for a student that reads them.
+        """
         weight = model.patch_embedding.weight
         self.model, self.device, self.dtype = model.eval(), weight.device, weight.dtype
         if text_BMD is None:
             text_BMD = torch.zeros(1, 1, model.config.text_dim)
         with torch.no_grad():
-            self._text = prepare_text(model, text_BMD.to(self.device, self.dtype))
+            self._text = prepare_text(
+                model,
+                text_BMD.to(self.device, self.dtype),
+                image_BMC=None if image_BMC is None else image_BMC.to(self.device, self.dtype),
+            )
 
     @property
     def in_dim(self) -> int:

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..networks.profile import StudentProfile
+
+CLIP_MASK_CHANNELS = 4
+
+
+class Conditioning(Protocol):
+    """What a session needs of a reference: the channels beside the noisy latent, for any part of the stream."""
+
+    @property
+    def latent_BCTHW(self) -> Tensor:
+        """Latents of the reference, its picture first: (1, 16, T, H, W)."""
+        ...
+
+    @property
+    def clamp_first_latent(self) -> bool:
+        """Whether latent 0 of the stream is the picture itself."""
+        ...
+
+    def channels(self, first_latent: int, latents: int) -> Tensor:
+        """Conditioning channels of these latents: (1, C, latents, H, W)."""
+        ...
+
+    def clamp(self, x_BCTHW: Tensor) -> Tensor:
+        """The stream's first chunk with latent 0 replaced by the picture."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,3 +69,30 @@ class ReferenceLatents:
     def clamp(self, x_BCTHW: Tensor) -> Tensor:
         """The stream's first chunk with latent 0 replaced by the picture."""
         return torch.cat([self.latent_BCTHW.to(x_BCTHW), x_BCTHW[:, :, 1:]], dim=2)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipConditioning:
+    """The picture as Wan's image-to-video networks see it (InfiniteTalk, section 3.1).
+
+    latent: (1, 16, T, H, W), the picture with mid-grey frames behind it, encoded together and normalised; grey does
+    not encode to zeros. Four mask channels lie before it, 1 in latent 0 of the stream and 0 after. Beyond the
+    clip its last latent repeats: a causal encoder has settled there.
+    """
+
+    latent_BCTHW: Tensor
+    clamp_first_latent: bool = False
+
+    def channels(self, first_latent: int, latents: int) -> Tensor:
+        """Conditioning channels of latents [first_latent, first_latent + latents): (1, 20, latents, H, W)."""
+        last = self.latent_BCTHW.shape[2] - 1
+        places = torch.arange(first_latent, first_latent + latents).clamp_max(last)
+        clip = self.latent_BCTHW[:, :, places.to(self.latent_BCTHW.device)]
+        mask = torch.zeros_like(clip[:, :CLIP_MASK_CHANNELS])
+        if first_latent == 0:
+            mask[:, :, 0] = 1
+        return torch.cat([mask, clip], dim=1)
+
+    def clamp(self, x_BCTHW: Tensor) -> Tensor:
+        """The stream's first chunk with latent 0 replaced by the picture."""
+        return torch.cat([self.latent_BCTHW[:, :, :1].to(x_BCTHW), x_BCTHW[:, :, 1:]], dim=2)

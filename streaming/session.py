@@ -16,7 +16,7 @@ from ..samplers.few_step import denoise_chunk
 from ..samplers.noise import NoiseSource
 from .chunks import Chunk, ChunkPlan
 from .network import ChunkNetwork
-from .reference import ReferenceLatents
+from .reference import Conditioning
 from .spec import StreamSpec
 from .speech import SpeechTokens
 
@@ -40,9 +40,10 @@ class Latents:
 
 @dataclass
 class _Context:
-    """A chunk whose clean keys and values are still to be written."""
+    """A chunk that is still to be made part of the past, with what lay beside it in the network's input."""
 
-    x_BCTHW: Tensor
+    x0_BCTHW: Tensor
+    known_BCTHW: Tensor
     audio_tokens_BTE: Tensor
 
 
@@ -60,7 +61,7 @@ class StreamSession:
         *,
         cache: KVCache,
         speech: SpeechTokens,
-        reference: ReferenceLatents,
+        reference: Conditioning,
         noise: NoiseSource,
         source: LiveSource | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
@@ -120,6 +121,8 @@ class StreamSession:
         chunk = self.plan.at(self._next)
         tokens = self._speech.tokens(chunk.first_latent, chunk.latents).to(self._network.device)
         known = self._reference.channels(chunk.first_latent, chunk.latents).to(self._network.device)
+        if chunk.index == 0:
+            self._write_sink(self._reference.latent_BCTHW[:, :, :1].to(known), known, tokens)
         self._cache.begin_chunk(chunk.latents)
         x0 = self._denoise(chunk, known, tokens)
         if not bool(torch.isfinite(x0).all()):
@@ -127,7 +130,7 @@ class StreamSession:
                 f"chunk {chunk.index} came out with NaN or infinite values; use a higher precision for the "
                 "student, or check its file and the LoRAs on it"
             )
-        self._context = _Context(torch.cat([x0, known], dim=1), tokens)
+        self._context = _Context(x0, known, tokens)
         self._next += 1
         self._forget()
         return Latents(chunk.index, x0, chunk.first_frame, chunk.frames, chunk.skip, chunk.last)
@@ -159,18 +162,38 @@ class StreamSession:
     @torch.no_grad()
     def _write_context(self) -> None:
         """Finish the chunk before: its clean pass where the cache is of that kind, then it is history."""
-        if self._context is None:
+        context = self._context
+        if context is None:
             return
         if self.spec.cache_spec.mode == "clean":
             self._cache.begin_pass(CLEAN_PASS)
-            self._network.velocity(
-                self._context.x_BCTHW,
-                timestep=self.spec.profile.context_timestep,
-                audio_tokens_BTE=self._context.audio_tokens_BTE,
-                cache=self._cache,
-            )
+            self._clean_pass(context.x0_BCTHW, context.known_BCTHW, context.audio_tokens_BTE)
         self._cache.end_chunk()
         self._context = None
+        if self._next == 1 and self.spec.cache_spec.sink_source == "reference_then_first_generated":
+            self._write_sink(context.x0_BCTHW, context.known_BCTHW, context.audio_tokens_BTE)
+
+    def _write_sink(self, x0_BCTHW: Tensor, known_BCTHW: Tensor, tokens_BTE: Tensor) -> None:
+        """Put the first of these latents into a sink that is not made of the stream's own first latents.
+
+        They stand for the start of the stream, with its conditioning channels and its audio.
+        """
+        spec = self.spec.cache_spec
+        if spec.sink_source == "first_latents" or not spec.sink:
+            return
+        count = min(spec.sink, x0_BCTHW.shape[2])
+        self._cache.begin_sink(count)
+        self._clean_pass(x0_BCTHW[:, :, :count], known_BCTHW[:, :, :count], tokens_BTE[:, :count])
+        self._cache.end_sink()
+
+    def _clean_pass(self, x0_BCTHW: Tensor, known_BCTHW: Tensor, tokens_BTE: Tensor) -> None:
+        """Run finished latents through the network for their keys and values."""
+        self._network.velocity(
+            torch.cat([x0_BCTHW, known_BCTHW], dim=1),
+            timestep=self.spec.profile.context_timestep,
+            audio_tokens_BTE=tokens_BTE,
+            cache=self._cache,
+        )
 
     def _ready(self) -> bool:
         """Is there another chunk, and has a live voice been heard as far as it needs?"""
@@ -228,7 +251,7 @@ class StreamSession:
         self._next, self._context, self._closed = 0, None, False
 
 
-def _check(spec: StreamSpec, network: ChunkNetwork, cache: KVCache, reference: ReferenceLatents) -> None:
+def _check(spec: StreamSpec, network: ChunkNetwork, cache: KVCache, reference: Conditioning) -> None:
     known = reference.channels(0, 1).shape[1]
     if network.in_dim != LATENT_CHANNELS + known:
         raise ValueError(

@@ -33,11 +33,6 @@ class StreamSpec:
                 f"the schedule has {self.schedule.steps} steps and the KV cache {self.cache_spec.steps}; "
                 "a per-step cache needs one for each step"
             )
-        if self.cache_spec.sink_source != "first_latents":
-            raise ValueError(
-                f"the KV cache takes its sink from {self.cache_spec.sink_source!r}; "
-                f"students of the family {self.profile.family!r} take it from 'first_latents'"
-            )
         if self.latent_height % 2 or self.latent_width % 2:
             raise ValueError(
                 f"the latent is {self.latent_height}x{self.latent_width}; both sides must be even: "
