@@ -28,6 +28,13 @@ def x0_from_velocity(
     return (x.to(dtype) - _level(sigma, dtype) * velocity.to(dtype)).to(x.dtype)
 
 
+def euler_step(
+    x: Tensor, velocity: Tensor, sigma: float, next_sigma: float, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Sample at the next level, straight along the velocity: x - (sigma - next_sigma) v."""
+    return x0_from_velocity(x, velocity, sigma - next_sigma, dtype=dtype)
+
+
 def noise_from_velocity(
     x: Tensor, velocity: Tensor, sigma: float | Tensor, *, dtype: torch.dtype = torch.float32
 ) -> Tensor:

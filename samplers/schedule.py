@@ -80,6 +80,15 @@ def shifted_sigmas(steps: int, shift: float) -> tuple[float, ...]:
     return (*(shift_sigma(1.0 - i / steps, shift) for i in range(steps)), 0.0)
 
 
+def spaced_sigmas(steps: int, shift: float) -> tuple[float, ...]:
+    """Noise levels in equal steps from 1 to 0.001, shifted, then the final 0 (InfiniteTalk, section 5)."""
+    if steps < 1:
+        raise ValueError(f"got {steps} steps, expected at least 1")
+    lowest = 1.0 / TIMESTEP_SCALE
+    span = max(1, steps - 1)
+    return (*(shift_sigma(1.0 - (1.0 - lowest) * i / span, shift) for i in range(steps)), 0.0)
+
+
 def warped_sigmas(timesteps: Sequence[float], *, shift: float) -> tuple[float, ...]:
     """Noise levels of a step list such as 1000, 750, 500, 250 after the shift, then the final 0.
 
