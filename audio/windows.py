@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
+import torch
+from torch import Tensor
+
 from .rates import sample_at_frame
 
 SPEECH_RATE = 16000
@@ -64,3 +67,15 @@ def clip_samples(vectors: int, *, uncovered_frames: int, fps_num: int, fps_den: 
     """
     samples = sample_at_frame(vectors - uncovered_frames, SPEECH_RATE, fps_num=fps_num, fps_den=fps_den)
     return max(samples, SPEECH_RATE // 10)
+
+
+def places_around(first_frame: int, frames: int, *, window: int) -> Tensor:
+    """Feature places (frames, window) around each of these frames: an odd window, the frame in its middle."""
+    around = torch.arange(window) - window // 2
+    return torch.arange(first_frame, first_frame + frames)[:, None] + around
+
+
+def mirrored(places: Tensor, count: int) -> Tensor:
+    """Places in a track of `count` features: before it the first one, behind it the track backwards and so on."""
+    folded = places.clamp_min(0) % (2 * count)
+    return torch.where(folded < count, folded, 2 * count - 1 - folded)

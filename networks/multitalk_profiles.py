@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .profile import SpeechProfile, StudentProfile
 
 CHINESE_WAV2VEC2 = SpeechProfile(
@@ -9,13 +11,13 @@ CHINESE_WAV2VEC2 = SpeechProfile(
     feature_slots=12,
     feature_width=768,
     prefix_copies=0,
-    past_seconds=6.88,
+    past_seconds=6.68,
     ahead_seconds=0.0,
     uncovered_frames=0,
     window_frames=5,
     loudness_lufs=-23.0,
 )
-"""chinese-wav2vec2-base, hidden states 1 to 12; eight seconds of voice end with a FlashTalk chunk of 1.12 s."""
+"""chinese-wav2vec2-base, hidden states 1 to 12; eight seconds of voice end with a FlashTalk chunk of 33 frames."""
 
 FLASHTALK = StudentProfile(
     name="flashtalk",
@@ -43,16 +45,7 @@ FLASHTALK = StudentProfile(
 INFINITETALK = StudentProfile(
     name="infinitetalk",
     family="multitalk",
-    speech=SpeechProfile(
-        encoder="wav2vec2",
-        feature_slots=12,
-        feature_width=768,
-        prefix_copies=0,
-        uncovered_frames=0,
-        window_frames=5,
-        loudness_lufs=-23.0,
-        tail="mirror",
-    ),
+    speech=replace(CHINESE_WAV2VEC2, past_seconds=5.0, ahead_seconds=0.08, tail="mirror"),
     sigmas=tuple(7 * s / (1 + 6 * s) for s in ((1000 - 999 * i / 39) / 1000 for i in range(40))) + (0.0,),
     fps_num=25,
     width=640,
@@ -77,7 +70,8 @@ INFINITETALK = StudentProfile(
 ECHOTORRENT = StudentProfile(
     name="echotorrent",
     family="multitalk",
-    speech=CHINESE_WAV2VEC2,
+    # Windows of a chunk are not cut at its end, so that a chunk hears the next two frames as in a whole clip.
+    speech=replace(CHINESE_WAV2VEC2, ahead_seconds=0.08),
     # The paper says four evaluations, not which: FlashTalk's and the Self-Forcing family's list.
     sigmas=FLASHTALK.sigmas,
     # Not stated; the family's rate, which its speech features are made for.
