@@ -1,0 +1,73 @@
+"""Where each speaker is in the picture, from masks or boxes to the token grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+LATENT_PIXELS = 8
+TOKEN_PIXELS = 16
+MARGIN = 0.05
+Box = tuple[float, float, float, float]
+
+
+def boxes_side_by_side(speakers: int) -> list[Box]:
+    """A box (left, top, right, bottom) in 0..1 for each speaker, from left to right with a small margin."""
+    width = 1.0 / speakers
+    inset = MARGIN * width
+    return [(i * width + inset, MARGIN, (i + 1) * width - inset, 1 - MARGIN) for i in range(speakers)]
+
+
+def masks_of_boxes(boxes: Sequence[Box], *, height: int, width: int) -> Tensor:
+    """Boxes in 0..1 of a picture -> masks (P, height, width), 1 inside."""
+    masks = torch.zeros(len(boxes), height, width)
+    for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
+        mask[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = 1
+    return masks
+
+
+def token_masks(masks_PHW: Tensor, *, height: int, width: int) -> Tensor:
+    """Speakers' masks on the source picture -> rows on the token grid of a video, the background as the last one.
+
+    masks: (P, H, W), inside where above 0. height, width: of the video in pixels. Nearest neighbours, cut as the
+    picture is: covering the video, from the middle (InfiniteTalk, section 3.3). Returns (P + 1, tokens), 0 or 1.
+    Raises ValueError for masks that overlap or are empty there.
+    """
+    inside = (masks_PHW > 0).float()
+    background = 1 - inside.amax(0, keepdim=True)
+    fitted = _covering(torch.cat([inside, background]), height=height, width=width)
+    for pixels in (LATENT_PIXELS, TOKEN_PIXELS):
+        fitted = interpolate(fitted[None], size=(height // pixels, width // pixels), mode="nearest")[0]
+    rows = (fitted > 0).float().flatten(1)
+    _check_apart(rows[:-1])
+    return rows
+
+
+def _covering(masks_PHW: Tensor, *, height: int, width: int) -> Tensor:
+    """Enlarged or reduced to cover the size, then its middle."""
+    source_height, source_width = masks_PHW.shape[1:]
+    scale = max(height / source_height, width / source_width)
+    size = (math.ceil(scale * source_height), math.ceil(scale * source_width))
+    grown = interpolate(masks_PHW[None], size=size, mode="nearest")[0]
+    top, left = round((size[0] - height) / 2), round((size[1] - width) / 2)
+    return grown[:, top : top + height, left : left + width]
+
+
+def _check_apart(rows_PL: Tensor) -> None:
+    for i, row in enumerate(rows_PL):
+        if not bool(row.any()):
+            raise ValueError(
+                f"the mask of speaker {i + 1} covers no token of the video; draw it larger, "
+                "or inside the part of the picture that is shown"
+            )
+        for j in range(i):
+            shared = int((row * rows_PL[j]).sum())
+            if shared:
+                raise ValueError(
+                    f"the masks of speakers {j + 1} and {i + 1} overlap on {shared} of {row.numel()} tokens; "
+                    "draw them apart"
+                )
