@@ -14,10 +14,12 @@ class TalkStreamExtension(ComfyExtension):
 
     @override
     async def on_load(self) -> None:
-        """Lists the shipped student and its VAE beside the user's own files."""
+        """Lists the shipped student and its VAE beside the user's own files, and adds the routes."""
         from .host.paths import register_model_folders
+        from .host.routes import register_routes
 
         register_model_folders()
+        register_routes()
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -14,6 +14,7 @@ from ..audio.rates import sample_at_frame
 from ..media.frames import to_bytes
 from ..media.muxer import VideoWriter
 from .host import progress
+from .host.growing_files import announced
 from .host.paths import OutputFile, metadata_allowed, reserve_output
 from .host.vae import to_vae_space
 from .pull import Pull, pulling
@@ -41,8 +42,9 @@ def record(frames: Frames, *, prefix: str, crf: float, hidden: HiddenHolder) -> 
         file.path.unlink(missing_ok=True)
         raise
     try:
-        with pulling(frames, node_id=hidden.unique_id, prompt=hidden.prompt) as pull:
-            write_all(pull, writer)
+        with announced(writer.partial_path, hidden.extra_pnginfo):
+            with pulling(frames, node_id=hidden.unique_id, prompt=hidden.prompt) as pull:
+                write_all(pull, writer)
         writer.finish()
     except BaseException as error:
         partial = keep_partial(writer, file)

@@ -1,0 +1,103 @@
+// @ts-check
+/** What the pack adds to the page: a player on every Save Stream that is writing, settings, and a badge. */
+
+import { api } from '/scripts/api.js'
+import { app } from '/scripts/app.js'
+
+import { Player } from './lib/player.js'
+
+const SAVE_STREAM = 'TalkStreamSaveStream'
+const PLAY = 'TalkStream.Player.Enabled'
+const ENDS = ['execution_success', 'execution_error', 'execution_interrupted']
+
+/** @type {Map<string, import('./lib/player.js').GrowingFile>} */
+const growing = new Map()
+/** @type {Map<string, Player>} */
+const players = new Map()
+
+/** @param {{prompt_id: string, node_id: string}} file */
+const keyOf = (file) => `${file.prompt_id} ${file.node_id}`
+
+/**
+ * The node of an execution id such as "8", or "5:1" inside a subgraph.
+ * @param {string} id
+ */
+function nodeOf(id) {
+  let graph = app.rootGraph ?? app.graph
+  const steps = id.split(':')
+  for (const step of steps.slice(0, -1)) graph = graph?.getNodeById(step)?.subgraph
+  const last = steps[steps.length - 1]
+  return graph?.getNodeById(last) ?? graph?.getNodeById(Number(last)) ?? null
+}
+
+/** Gives every file of the open graph its player, and takes away those whose file or node is gone. */
+function arrange() {
+  const workflow = (app.rootGraph ?? app.graph)?.id
+  for (const [key, player] of players)
+    if (!growing.has(key) || nodeOf(player.file.node_id) !== player.node) drop(key)
+  if (!app.extensionManager.setting.get(PLAY)) return
+  for (const [key, file] of growing) {
+    const node = nodeOf(file.node_id)
+    const here = !file.workflow_id || file.workflow_id === workflow
+    if (!players.has(key) && here && node?.comfyClass === SAVE_STREAM)
+      players.set(key, new Player(node, file, api, app.extensionManager.setting.get('Comfy.Locale') ?? 'en'))
+  }
+}
+
+/** @param {string} key */
+function drop(key) {
+  players.get(key)?.remove()
+  players.delete(key)
+}
+
+/** @param {(file: import('./lib/player.js').GrowingFile) => boolean} ended */
+function forget(ended) {
+  for (const [key, file] of growing) if (ended(file)) growing.delete(key)
+  arrange()
+}
+
+async function readGrowing() {
+  const answer = await api.fetchApi('/talkstream/growing')
+  for (const file of await answer.json()) growing.set(keyOf(file), file)
+  arrange()
+}
+
+function listen() {
+  api.addEventListener('talkstream.growing', ({ detail }) => {
+    growing.set(keyOf(detail), detail)
+    arrange()
+  })
+  api.addEventListener('executed', ({ detail }) => {
+    forget((file) => file.prompt_id === detail.prompt_id && file.node_id === String(detail.node))
+  })
+  for (const end of ENDS)
+    api.addEventListener(end, ({ detail }) => forget((file) => file.prompt_id === detail.prompt_id))
+}
+
+function addStyle() {
+  const link = document.createElement('link')
+  link.rel = 'stylesheet'
+  link.href = new URL('./talkstream.css', import.meta.url).href
+  document.head.append(link)
+}
+
+app.registerExtension({
+  name: 'TalkStream',
+  settings: [
+    {
+      id: PLAY,
+      category: ['TalkStream', 'Player', 'Enabled'],
+      name: 'Play the video on Save Stream while it is being made',
+      tooltip: 'With its sound. Off: the video appears when it is finished.',
+      type: 'boolean',
+      defaultValue: true,
+      onChange: () => app.extensionManager && arrange()
+    }
+  ],
+  async setup() {
+    addStyle()
+    listen()
+    await readGrowing()
+  },
+  afterConfigureGraph: arrange
+})
