@@ -35,12 +35,13 @@ function arrange() {
   const workflow = (app.rootGraph ?? app.graph)?.id
   for (const [key, player] of players)
     if (!growing.has(key) || nodeOf(player.file.node_id) !== player.node) drop(key)
-  if (!app.extensionManager.setting.get(PLAY)) return
+  const setting = app.extensionManager.setting
+  const options = { play: setting.get(PLAY), locale: setting.get('Comfy.Locale') ?? 'en' }
   for (const [key, file] of growing) {
     const node = nodeOf(file.node_id)
     const here = !file.workflow_id || file.workflow_id === workflow
     if (!players.has(key) && here && node?.comfyClass === SAVE_STREAM)
-      players.set(key, new Player(node, file, api, app.extensionManager.setting.get('Comfy.Locale') ?? 'en'))
+      players.set(key, new Player(node, file, api, options))
   }
 }
 
@@ -90,8 +91,7 @@ app.registerExtension({
       name: 'Play the video on Save Stream while it is being made',
       tooltip: 'With its sound. Off: the video appears when it is finished.',
       type: 'boolean',
-      defaultValue: true,
-      onChange: () => app.extensionManager && arrange()
+      defaultValue: true
     }
   ],
   async setup() {

@@ -11,10 +11,12 @@ from pathlib import Path
 from aiohttp import web
 from server import PromptServer
 
+from .finishing import FINISH
 from .growing_files import GROWING, GrowingFile
 
 LIST = "/talkstream/growing"
 READ = "/talkstream/growing/{prompt_id}/{node_id}"
+FINISH_NOW = "/talkstream/finish/{prompt_id}/{node_id}"
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})", re.ASCII)
 _SHOWN = 60  # characters of a client's text that an answer repeats
@@ -38,6 +40,7 @@ def register_routes() -> None:
     if server is not None:
         server.routes.get(LIST)(list_growing)
         server.routes.get(READ)(read_growing)
+        server.routes.post(FINISH_NOW)(finish_now)
 
 
 async def list_growing(_request: web.Request) -> web.Response:
@@ -57,17 +60,30 @@ async def read_growing(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(file.path, headers={"Content-Type": "video/mp4", "Cache-Control": "no-store"})
 
 
+async def finish_now(request: web.Request) -> web.Response:
+    """Ends a running stream after its current chunk, as a success."""
+    prompt_id, node_id = request.match_info["prompt_id"], request.match_info["node_id"]
+    if FINISH.request(prompt_id, node_id):
+        return web.json_response({"finishing": {"prompt_id": prompt_id, "node_id": node_id}})
+    return unknown(prompt_id, node_id, "runs a stream").answer()
+
+
 def asked_file(request: web.Request) -> GrowingFile:
     """The file that a request names. Raises Refusal for one that is unknown."""
     prompt_id, node_id = request.match_info["prompt_id"], request.match_info["node_id"]
     file = GROWING.find(prompt_id, node_id)
     if file is None:
-        raise Refusal(
-            404,
-            f"prompt {prompt_id[:_SHOWN]!r} has no node {node_id[:_SHOWN]!r} that writes a video now; "
-            f"GET {LIST} lists those that do",
-        )
+        raise unknown(prompt_id, node_id, "writes a video")
     return file
+
+
+def unknown(prompt_id: str, node_id: str, doing: str) -> Refusal:
+    """No such node at work."""
+    return Refusal(
+        404,
+        f"prompt {prompt_id[:_SHOWN]!r} has no node {node_id[:_SHOWN]!r} that {doing} now; "
+        f"GET {LIST} lists the videos that are being written",
+    )
 
 
 def first_byte(header: str | None) -> int:

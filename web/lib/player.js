@@ -5,7 +5,8 @@ import { GrowingVideo } from './growing_video.js'
 import { words } from './words.js'
 
 export const WIDGET_NAME = 'talkstream_player'
-const MINIMUM_HEIGHT = 240
+const PLAYER_HEIGHT = 240
+const BAR_HEIGHT = 52
 
 /**
  * @typedef {object} GrowingFile as the server names it
@@ -19,21 +20,22 @@ export class Player {
    * @param {any} node Save Stream in the open graph
    * @param {GrowingFile} file
    * @param {{fetchApi: (path: string, options?: RequestInit) => Promise<Response>}} api
-   * @param {string} locale
+   * @param {{locale: string, play: boolean}} options play: with the picture, else only the button
    */
-  constructor(node, file, api, locale) {
+  constructor(node, file, api, { locale, play }) {
     this.node = node
     this.file = file
     this.api = api
     this.words = words(locale)
-    const { element, video, note } = build(this.words)
+    const { element, video, note, button } = build(this.words, play)
     this.element = element
     this.note = note
+    button.addEventListener('click', () => this.finish(button))
     const size = [...node.size]
     this.widget = node.addDOMWidget(WIDGET_NAME, 'talkstream_player', element, {
       serialize: false,
       hideOnZoom: false,
-      getMinHeight: () => MINIMUM_HEIGHT,
+      getMinHeight: () => (play ? PLAYER_HEIGHT : BAR_HEIGHT),
       getValue: () => '',
       setValue: () => {}
     })
@@ -41,12 +43,12 @@ export class Player {
     const [, wanted] = node.computeSize()
     node.setSize([size[0], Math.max(size[1], wanted)])
     node.setDirtyCanvas?.(true, true)
-    this.playing = new GrowingVideo(video, (start) => this.read(start), (error) => this.say(String(error)))
+    this.playing = video && new GrowingVideo(video, (start) => this.read(start), (error) => this.say(error))
   }
 
   /** Takes the widget off the node again. */
   remove() {
-    this.playing.remove()
+    this.playing?.remove()
     if (this.node.widgets?.includes(this.widget)) this.node.removeWidget(this.widget)
     this.element.remove()
     this.node.setDirtyCanvas?.(true, true)
@@ -54,22 +56,34 @@ export class Player {
 
   /** @param {number} start @returns {Promise<Uint8Array>} */
   async read(start) {
-    const answer = await this.api.fetchApi(path(this.file), { headers: { Range: `bytes=${start}-` } })
+    const answer = await this.api.fetchApi(path('growing', this.file), { headers: { Range: `bytes=${start}-` } })
     if (answer.status === 204) return new Uint8Array()
     if (!answer.ok) throw new Error(await sentence(answer))
     return new Uint8Array(await answer.arrayBuffer())
   }
 
-  /** @param {string} text */
-  say(text) {
-    this.note.textContent = text
+  /** @param {HTMLButtonElement} button */
+  async finish(button) {
+    button.disabled = true
+    this.note.textContent = this.words.finishing
+    try {
+      const answer = await this.api.fetchApi(path('finish', this.file), { method: 'POST' })
+      if (!answer.ok) throw new Error(await sentence(answer))
+    } catch (error) {
+      button.disabled = false
+      this.say(error)
+    }
+  }
+
+  /** @param {unknown} error */
+  say(error) {
+    this.note.textContent = error instanceof Error ? error.message : String(error)
   }
 }
 
-/** @param {GrowingFile} file @returns {string} */
-export function path(file) {
-  const [prompt, node] = [file.prompt_id, file.node_id].map(encodeURIComponent)
-  return `/talkstream/growing/${prompt}/${node}`
+/** @param {'growing' | 'finish'} route @param {GrowingFile} file @returns {string} */
+function path(route, file) {
+  return `/talkstream/${route}/${encodeURIComponent(file.prompt_id)}/${encodeURIComponent(file.node_id)}`
 }
 
 /** @param {Response} answer @returns {Promise<string>} what the server says about a refusal */
@@ -81,17 +95,20 @@ async function sentence(answer) {
   }
 }
 
-/** @param {Record<string, string>} texts */
-function build(texts) {
+/** @param {Record<string, string>} texts @param {boolean} play */
+function build(texts, play) {
   const element = document.createElement('div')
   element.className = 'talkstream-player'
-  const video = document.createElement('video')
-  Object.assign(video, { controls: true, playsInline: true })
-  const bar = document.createElement('div')
-  bar.className = 'talkstream-player-bar'
-  const note = document.createElement('span')
-  note.textContent = texts.live
-  bar.append(note)
-  element.append(video, bar)
-  return { element, video, bar, note }
+  const video = play ? document.createElement('video') : null
+  if (video) element.append(Object.assign(video, { controls: true, playsInline: true }))
+  const note = Object.assign(document.createElement('span'), { textContent: texts.live })
+  const button = Object.assign(document.createElement('button'), {
+    type: 'button',
+    textContent: texts.finish,
+    title: texts.finishMeans
+  })
+  const bar = Object.assign(document.createElement('div'), { className: 'talkstream-player-bar' })
+  bar.append(note, button)
+  element.append(bar)
+  return { element, video, note, button }
 }
