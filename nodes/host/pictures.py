@@ -26,14 +26,21 @@ def draw_steps(sigmas: Sequence[float]) -> torch.Tensor:
     def place(sigma: float) -> float:
         return _MARGIN + (1.0 - sigma) * (width - 2 * _MARGIN)
 
-    draw.rectangle((place(SYNC_WINDOW[1]), _MARGIN, place(SYNC_WINDOW[0]), height - _MARGIN), fill=_WINDOW)
+    def write(text: str, x: float, y: float) -> None:
+        """Text around x that stays inside the picture."""
+        half = draw.textlength(text) / 2
+        draw.text((min(max(x, half + 1), width - half - 1) - half, y), text, fill=_INK)
+
+    low, high = SYNC_WINDOW
+    draw.rectangle((place(high), _MARGIN, place(low), height - _MARGIN), fill=_WINDOW)
     draw.line((place(1), middle, place(0), middle), fill=_INK)
     for index, sigma in enumerate(sigmas):
         x = place(sigma)
         draw.ellipse((x - 4, middle - 4, x + 4, middle + 4), fill=_DOT if sigma else _INK)
-        draw.text((x - 10, middle + (10 if index % 2 else -24)), f"{sigma:.3g}", fill=_INK)
-    draw.text((_MARGIN, 1), "noise", fill=_INK)
-    draw.text((width - 3 * _MARGIN, 1), "clean", fill=_INK)
+        write(f"{sigma:.3g}", x, middle + (10 if index % 2 else -24))
+    write("noise", place(1), 1)
+    write(f"sync window {low} to {high}", place((low + high) / 2), height - _MARGIN + 1)
+    write("clean", place(0), 1)
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255.0)[None]
 
 
