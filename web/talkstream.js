@@ -5,9 +5,9 @@ import { api } from '/scripts/api.js'
 import { app } from '/scripts/app.js'
 
 import { Player } from './lib/player.js'
+import { PLAY, SETTINGS } from './lib/settings.js'
 
 const SAVE_STREAM = 'TalkStreamSaveStream'
-const PLAY = 'TalkStream.Player.Enabled'
 const ENDS = ['execution_success', 'execution_error', 'execution_interrupted']
 
 /** @type {Map<string, import('./lib/player.js').GrowingFile>} */
@@ -84,14 +84,12 @@ function addStyle() {
 
 app.registerExtension({
   name: 'TalkStream',
-  settings: [
+  settings: SETTINGS,
+  aboutPageBadges: [
     {
-      id: PLAY,
-      category: ['TalkStream', 'Player', 'Enabled'],
-      name: 'Play the video on Save Stream while it is being made',
-      tooltip: 'With its sound. Off: the video appears when it is finished.',
-      type: 'boolean',
-      defaultValue: true
+      label: 'TalkStream 0.1.0',
+      url: 'https://registry.comfy.org/nodes/talkstream',
+      icon: 'pi pi-video'
     }
   ],
   async setup() {
