@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from .browser import bring_driver
 from .demo import QUICKSTART, run_demo
 from .environment import Setup, prepare
 from .host import ROOT, cache_folder
@@ -101,6 +102,7 @@ def ui(setup: Setup, *, port: int) -> int:
 
 def test(setup: Setup, arguments: Sequence[str]) -> int:
     """Lint and tests, both in any case; the host tests get the host through COMFYUI_PATH."""
+    bring_driver()
     lint = python(setup, ["-m", "ruff", "check", "."])
     tests = python(setup, ["-m", "pytest", *arguments])
     if lint:

@@ -1,4 +1,4 @@
-// Plays one user in Chromium and prints what was seen as one line of JSON. Arguments: a JSON file (see test_browser.py).
+// Plays one user in Chromium and prints what was seen as one line of JSON. Argument: a job file, see test_browser.py.
 import fs from 'node:fs'
 
 const job = JSON.parse(fs.readFileSync(process.argv[2], 'utf-8'))
@@ -10,7 +10,7 @@ const browser = await chromium.launch({
   executablePath: job.chromium,
   args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--mute-audio', '--disable-features=Translate']
 })
-const page = await browser.newPage({ viewport: { width: 1600, height: 900 } })
+const page = await browser.newPage({ viewport: { width: 1360, height: 800 } })
 page.setDefaultTimeout(job.patience)
 const errors = []
 page.on('console', (message) => {
@@ -22,16 +22,27 @@ const picture = (name) => page.screenshot({ path: `${job.pictures}/${job.rendere
 const command = (id) => page.evaluate((id) => window.app.extensionManager.command.execute(id), id)
 const until = (test, argument) => page.waitForFunction(test, argument, { timeout: job.patience, polling: 100 })
 
+/** Settings before the page is there: no tour, few pictures per second of the canvas, the renderer that is meant. */
+async function prepare() {
+  const settings = {
+    'Comfy.TutorialCompleted': true,
+    'Comfy.Minimap.Visible': false,
+    'Comfy.Graph.CanvasInfo': false,
+    'Comfy.VueNodes.Enabled': job.renderer === 'nodes2',
+    'LiteGraph.Canvas.MaximumFps': 5
+  }
+  const headers = { 'Content-Type': 'application/json' }
+  const answer = await fetch(`${job.url}/settings`, { method: 'POST', headers, body: JSON.stringify(settings) })
+  if (!answer.ok) throw new Error(`settings: ${answer.status}`)
+}
+
 async function open() {
-  await page.goto(job.url)
+  await prepare()
+  await page.goto(job.url, { waitUntil: 'commit' })
   await until(() => window.app?.extensionManager && window.app.canvas && window.app.graph)
+  say('page is there')
   await page.waitForTimeout(1500)
-  await page.evaluate(async (vue) => {
-    const setting = window.app.extensionManager.setting
-    await setting.set('Comfy.TutorialCompleted', true)
-    await setting.set('Comfy.Minimap.Visible', false)
-    await setting.set('Comfy.Graph.CanvasInfo', false)
-    await setting.set('Comfy.VueNodes.Enabled', vue)
+  await page.evaluate(() => {
     const api = window.app.api ?? window.comfyAPI.api.api
     window.seen = { end: null, previews: {}, bars: {}, error: '' }
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
@@ -42,7 +53,7 @@ async function open() {
     api.addEventListener('progress_state', ({ detail }) => {
       for (const [id, state] of Object.entries(detail.nodes)) if (state.max > 1) window.seen.bars[id] = state.value
     })
-  }, job.renderer === 'nodes2')
+  })
 }
 
 async function openTemplate(name) {
@@ -79,15 +90,13 @@ async function run(seed) {
   await page.locator('[data-testid="queue-button"], .comfyui-queue-button button').first().click()
 }
 
-const live = (test, argument) => until(test, argument)
-
 async function watchLive(name) {
-  await live(() => {
+  await until(() => {
     const video = document.querySelector('.talkstream-player video')
     return window.seen.end || (video && video.currentTime > 0.2 && video.webkitAudioDecodedByteCount > 0)
   })
   const first = await liveState()
-  await live((time) => {
+  await until((time) => {
     const video = document.querySelector('.talkstream-player video')
     return window.seen.end || (video && video.currentTime > time + 0.3)
   }, first.time)
@@ -127,6 +136,19 @@ async function ending() {
   })
 }
 
+async function help() {
+  await page.evaluate(() => {
+    const node = window.app.graph.nodes.find((node) => node.type === 'TalkStreamSaveStream')
+    window.app.canvas.deselectAll()
+    window.app.canvas.select(node)
+    window.app.canvas.setDirty(true, true)
+  })
+  await page.locator('[data-testid="info-button"]').first().click()
+  await page.getByText('goes on at the growing end').first().waitFor()
+  await picture('help')
+  return page.evaluate(() => document.body.innerText.match(/.*goes on at the growing end.*/)?.[0] ?? '')
+}
+
 const seen = { errors }
 try {
   await open()
@@ -139,7 +161,7 @@ try {
   await run(101)
   seen.live = await watchLive('running')
   say('live', JSON.stringify(seen.live))
-  if (job.finish) await page.locator('.talkstream-player button').first().click()
+  await page.locator('.talkstream-player button').first().click()
   seen.finished = await ending()
   await picture('finished')
   say('finished', JSON.stringify(seen.finished))
@@ -149,6 +171,8 @@ try {
   seen.stopped = await ending()
   await picture('stopped')
   say('stopped', JSON.stringify(seen.stopped))
+  seen.help = await help()
+  say('help', seen.help.slice(0, 80))
 } catch (error) {
   seen.failure = String(error.stack ?? error)
   await picture('failure').catch(() => {})

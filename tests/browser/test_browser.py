@@ -1,0 +1,146 @@
+"""The real page in Chromium, in both renderers: templates, Run, previews, the player with sound, Finish now, Stop.
+
+The pictures it takes are kept in TALKSTREAM_PICTURES, or in pytest's temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from talkstream.devtools.browser import find_browser
+from talkstream.tests.browser.graphs import with_voice, write_long_voice
+from talkstream.tests.nodes.client import probe
+from talkstream.tests.workflows.graphs import NAMES, executable_nodes, read_ui
+
+pytestmark = [pytest.mark.host, pytest.mark.slow]
+
+DRIVER = Path(__file__).with_name("drive.mjs")
+PATIENCE_SECONDS = 600
+VOICE = "talkstream_long_voice.wav"
+WIDGETS_OF_SAVE = ["filename_prefix", "crf"]
+STREAM, DECODE, SAVE = "6", "7", "8"  # in the quickstart
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = os.environ.get("TALKSTREAM_PICTURES")
+    if not folder:
+        return tmp_path_factory.mktemp("pictures")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module")
+def voice_seconds(host_server) -> float:
+    return write_long_voice(host_server.base / "input" / VOICE, times=20)
+
+
+@pytest.fixture(scope="module", params=["classic", "nodes2"])
+def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dict:
+    """What one user of one renderer saw; see drive.mjs."""
+    browser = find_browser()
+    if isinstance(browser, str):
+        pytest.skip(browser)
+    job = {
+        "playwright": str(browser.playwright),
+        "chromium": browser.chromium,
+        "url": host_server.url,
+        "renderer": request.param,
+        "patience": PATIENCE_SECONDS * 1000,
+        "pictures": str(pictures),
+        "templates": NAMES,
+        "graph": with_voice(VOICE),
+    }
+    file = tmp_path_factory.mktemp("job") / "job.json"
+    file.write_text(json.dumps(job), "utf-8")
+    done = subprocess.run(
+        [browser.node, str(DRIVER), str(file)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=6 * PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
+    seen = json.loads(done.stdout)
+    assert "failure" not in seen, f"{seen['failure']}\nconsole: {seen['errors']}\npictures: {pictures}"
+    return seen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_template_loads_whole(seen, name):
+    found = seen["templates"][name]
+    assert found["missing"] == []
+    assert found["nodes"] == len(read_ui(name)["nodes"])
+    assert found["widgets"] == WIDGETS_OF_SAVE
+
+
+def test_the_console_has_no_error_of_ours(seen):
+    ours = [error for error in seen["errors"] if "TalkStream" in error or "talkstream" in error]
+    assert [error for error in ours if not error_of_the_host(error)] == []
+    assert [error for error in seen["errors"] if error.startswith("page error")] == []
+
+
+def error_of_the_host(error: str) -> bool:
+    """The front end asks for help in the page's language first, and for pictures that a template may lack."""
+    return "404" in error and ("/docs/" in error or "workflow_templates" in error)
+
+
+def test_bars_and_previews_are_on_the_right_nodes(seen):
+    for state in (seen["live"]["second"], seen["liveAgain"]["second"]):
+        assert set(state["previews"]) == {DECODE}
+        assert {STREAM, DECODE, SAVE} <= set(state["bars"])
+
+
+@pytest.mark.parametrize("run", ["live", "liveAgain"])
+def test_the_player_plays_with_sound_while_the_video_is_made(seen, run):
+    first, second = seen[run]["first"], seen[run]["second"]
+    assert first["end"] is None
+    assert second["end"] is None
+    assert second["time"] > first["time"] > 0
+    assert first["audioBytes"] > 0
+    assert second["frames"] > 0
+    assert not second["muted"]
+    assert min(second["size"]) > 100
+
+
+def test_the_player_is_never_saved_or_queued(seen):
+    """Neither in the workflow nor in the API format, also while it is on the node."""
+    saved = read_ui("talkstream_quickstart")
+    save = next(node for node in executable_nodes(saved) if node["type"] == "TalkStreamSaveStream")
+    state = seen["live"]["second"]
+    assert [value for value in state["savedValues"] if value is not None] == save["widgets_values"]
+    assert set(state["queued"]) == {"frames", *WIDGETS_OF_SAVE}
+
+
+def test_finish_now_shows_the_finished_video(seen, host_server, voice_seconds):
+    end = seen["finished"]
+    assert (end["end"], end["error"], end["players"]) == ("execution_success", "", 0)
+    (video,) = end["shown"]
+    assert "_partial" not in video["source"]
+    assert 1 < video["seconds"] < voice_seconds - 1
+    assert video["height"] > 100
+
+
+def test_stop_shows_the_partial_video(seen, host_server):
+    end = seen["stopped"]
+    assert (end["end"], end["players"]) == ("execution_interrupted", 0)
+    (video,) = end["shown"]
+    assert "_partial" in video["source"]
+    assert video["seconds"] > 1
+
+
+def test_the_help_page_opens(seen):
+    assert "goes on at the growing end" in seen["help"]
+
+
+def test_the_files_are_whole(seen, host_server):
+    """What the node shows is what lies in the output folder, as long as the page says."""
+    for end in (seen["finished"], seen["stopped"]):
+        name = end["shown"][0]["source"].split("filename=")[1].split("&")[0]
+        found = probe(host_server.base / "output" / "video" / name)
+        assert abs(found.frames / 25 - end["shown"][0]["seconds"]) < 0.3
+        assert found.samples > 0
