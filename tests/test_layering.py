@@ -53,7 +53,7 @@ TABLE = {
     "training": rule(ALL_ENGINE, "torch numpy einops safetensors librosa accelerate yaml PIL av"),
     "benchmarks": rule(f"{ALL_ENGINE} training cli", "torch numpy einops safetensors librosa av PIL"),
     "nodes": rule(f"{ALL_ENGINE} nodes/host", "torch numpy typing_extensions", host="comfy_api"),
-    "nodes/host": rule("networks model_loaders streaming audio nodes", "torch numpy PIL", host="all"),
+    "nodes/host": rule("networks model_loaders streaming audio nodes", "torch numpy PIL aiohttp", host="all"),
     "cli.py": rule(ALL_ENGINE, "torch numpy av PIL"),
     "dev.py": rule("", "devtools"),
     "devtools": rule(),
