@@ -69,6 +69,36 @@ class AudioCrossAttention(nn.Module):
         self.proj = operations.Linear(dim, dim, **where)
 
 
+class AudioLayer(nn.Module):
+    """What the audio part adds to one block."""
+
+    def __init__(self, dim: int, token_width: int, operations: Operations, **where: Any) -> None:  # noqa: ANN401
+        """where: device and dtype of the weights."""
+        super().__init__()
+        self.norm_x = operations.LayerNorm(dim, eps=1e-6, elementwise_affine=True, **where)
+        self.audio_cross_attn = AudioCrossAttention(dim, token_width, operations, **where)
+
+
+class AudioPart(nn.Module):
+    """The audio part alone, named as in an InfiniteTalk file, for a Wan network that somebody else holds."""
+
+    def __init__(
+        self,
+        config: MultiTalkConfig,
+        *,
+        dim: int,
+        layers: int,
+        operations: Operations = nn,
+        **where: Any,  # noqa: ANN401
+    ) -> None:
+        """dim, layers: of the Wan network; where: device and dtype of the weights."""
+        super().__init__()
+        self.audio_proj = AudioProjection(config, operations, **where)
+        self.blocks = nn.ModuleList(
+            AudioLayer(dim, config.token_width, operations, **where) for _ in range(layers)
+        )
+
+
 class ImageProjection(nn.Module):
     """``img_emb``: CLIP vision tokens (B, 257, 1280) to the model's width."""
 

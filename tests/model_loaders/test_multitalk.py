@@ -1,0 +1,153 @@
+"""Every released form of a MultiTalk student gives the same tensors and the same numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from talkstream.model_loaders.build import build_network
+from talkstream.model_loaders.multitalk import find_files, is_audio, open_multitalk
+from talkstream.networks.multitalk_profiles import ECHOTORRENT
+from talkstream.networks.profile import METADATA_KEY
+from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens
+
+SHARDS = 4
+
+
+@pytest.fixture(scope="module")
+def golden(golden_file) -> MultiTalkGolden:
+    return MultiTalkGolden(golden_file("flashtalk_tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def state(golden) -> dict[str, torch.Tensor]:
+    """The weights as they are stored, bf16."""
+    return {key[3:]: value.contiguous() for key, value in golden.tensors.items() if key.startswith("sd.")}
+
+
+def write_sharded(state, folder, stem):
+    """Files and index as diffusers writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    where = {}
+    for i in range(SHARDS):
+        name = f"{stem}-{i + 1:05d}-of-{SHARDS:05d}.safetensors"
+        part = dict(list(state.items())[i::SHARDS])
+        save_file(part, folder / name)
+        where |= dict.fromkeys(part, name)
+    index = folder / f"{stem}.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return index
+
+
+def write_form(form, state, folder):
+    """One released form; returns the arguments for open_multitalk."""
+    folder.mkdir(exist_ok=True)
+    base = {name: value for name, value in state.items() if not is_audio(name)}
+    audio = {name: value.float() for name, value in state.items() if is_audio(name)}
+    stem = "diffusion_pytorch_model"
+    if form == "shards: index":
+        return {"path": write_sharded(state, folder, stem)}
+    if form == "shards: folder":
+        return {"path": write_sharded(state, folder, stem).parent}
+    if form == "shards: one of them":
+        write_sharded(state, folder, stem)
+        return {"path": folder / f"{stem}-00002-of-0000{SHARDS}.safetensors"}
+    if form in ("merged", "merged, other spelling"):
+        if "other" in form:
+            state = {name.replace("audio_proj.", "multitalk_audio_proj."): x for name, x in state.items()}
+            state = {f"model.diffusion_model.{name}": x for name, x in state.items()}
+        save_file(state, folder / "merged.safetensors")
+        return {"path": folder / "merged.safetensors"}
+    save_file(audio, folder / "infinitetalk.safetensors")
+    if form == "pair with shards":
+        return {
+            "path": write_sharded(base, folder / "wan", stem),
+            "audio": folder / "infinitetalk.safetensors",
+        }
+    save_file(base, folder / "wan.safetensors")
+    return {"path": folder / "wan.safetensors", "audio": folder / "infinitetalk.safetensors"}
+
+
+FORMS = (
+    "shards: index", "shards: folder", "shards: one of them", "merged", "merged, other spelling", "pair",
+    "pair with shards",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_tensors(state, tmp_path, form):
+    """Names, counts and bits; the audio part apart from the Wan network; a profile and why."""
+    student = open_multitalk(**write_form(form, state, tmp_path / "files"))
+    wan, audio = student.wan_tensors(), student.audio_tensors()
+    assert set(wan) | set(audio) == set(state) and len(audio) == 10 + 3 * 8
+    assert all(torch.equal(value.float(), state[name].float()) for name, value in (wan | audio).items())
+    pair = form.startswith("pair")
+    assert student.profile.name == ("infinitetalk" if pair else "flashtalk")
+    files = 1 + pair if "shards" not in form else SHARDS + pair
+    assert (
+        f"119 tensors of Wan image-to-video and 34 of the audio part, from {files} file" in student.describe()
+    )
+    assert student.config.multitalk.slots == 12 and student.config.multitalk.window == 5
+
+
+def test_a_loaded_network_makes_the_recorded_step(golden, state, tmp_path):
+    """From shards to velocity, within 5e-5."""
+    student = open_multitalk(write_sharded(state, tmp_path, "model"))
+    model = build_network(dict(student.tensors), student.config, dtype=torch.float32)
+    made = model(
+        torch.cat([golden["chunk0.step1.x_in"][None], golden["in.y"]], dim=1),
+        timestep_BT=golden["chunk0.step1.t"][None],
+        text_BMD=golden.text(model),
+        audio_tokens_BTE=chunk_tokens(model, [golden["in.audio_raw"]], 0, 33),
+    )
+    torch.testing.assert_close(made[0], golden["chunk0.step1.pred"], rtol=0, atol=5e-5)
+
+
+def test_profiles_by_choice_and_metadata(state, tmp_path):
+    save_file(state, tmp_path / "own.safetensors", metadata={METADATA_KEY: ECHOTORRENT.to_json()})
+    own = open_multitalk(tmp_path / "own.safetensors").profile
+    assert own.history == (12, 0) and own.source == "the file's own metadata"
+    assert open_multitalk(tmp_path / "own.safetensors", choice="flashtalk").profile.motion_frames == 5
+    with pytest.raises(ValueError, match="there is no profile 'livetalk'; choose one of echotorrent, flash"):
+        open_multitalk(tmp_path / "own.safetensors", choice="livetalk")
+
+
+def test_scaled_fp8_is_recognised(state, tmp_path):
+    """Scales beside the weights are no strangers."""
+    name = "blocks.0.ffn.0.weight"
+    quantised = {
+        **state,
+        name: state[name].to(torch.float8_e4m3fn),
+        name[:-6] + "scale_weight": torch.ones(1),
+    }
+    save_file(quantised, tmp_path / "fp8.safetensors")
+    student = open_multitalk(tmp_path / "fp8.safetensors")
+    assert student.quantised and student.tensors[name].dtype == torch.float8_e4m3fn
+
+
+def test_what_is_missing_is_named(state, tmp_path):
+    """Halves alone, a shard that is not there, a network of another kind, tensors cut out."""
+    base = {name: value for name, value in state.items() if not is_audio(name)}
+    audio = {name: value for name, value in state.items() if is_audio(name)}
+    cases = {
+        "base": (base, "without an audio part; give the InfiniteTalk file"),
+        "audio": (audio, "audio part of an InfiniteTalk or MultiTalk student alone"),
+        "text": (
+            {k: v for k, v in state.items() if "img" not in k},
+            "36 input channels and does not read CLIP",
+        ),
+        "cut": ({k: v for k, v in state.items() if "blocks.1.norm_x" not in k}, "2 missing"),
+    }
+    for name, (tensors, message) in cases.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        with pytest.raises(ValueError, match=message):
+            open_multitalk(tmp_path / f"{name}.safetensors")
+    index = write_sharded(state, tmp_path / "shards", "model")
+    (index.parent / "model-00003-of-00004.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model-00003-of-00004.safetensors is not beside it"):
+        find_files(index)
+    with pytest.raises(ValueError, match="holds 0 files named"):
+        find_files(tmp_path)
