@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 _LENGTH_BYTES = 8
 _START_BYTES = 32  # enough to recognise other kinds of files
 _HEADER_LIMIT_BYTES = 100_000_000  # the format's own limit
+_NAME_LIMIT, _AXES_LIMIT = 1000, 16  # more than any network has
+_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
 _FOREIGN_STARTS = (
     (b"PK\x03\x04", "a PyTorch pickle (.pt, .pth, .ckpt)", "convert it to .safetensors first"),
     (b"\x80\x02", "a PyTorch pickle (.pt, .pth, .ckpt)", "convert it to .safetensors first"),
@@ -62,9 +70,12 @@ class Checkpoint:
         return sum(header.end - header.start for header in self.tensors.values())
 
     def load(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Read only these tensors, on the CPU and in their stored type."""
-        with safe_open(str(self.path), framework="pt", device="cpu") as opened:
-            return {name: opened.get_tensor(name) for name in names}
+        """Read only these tensors, on the CPU and in their stored type. Raises ValueError for a damaged file."""
+        try:
+            with safe_open(str(self.path), framework="pt", device="cpu") as opened:
+                return {name: opened.get_tensor(name) for name in names}
+        except SafetensorError as error:
+            raise ValueError(f"{self.path} cannot be read ({error}); download it again") from error
 
 
 class LazyTensors(Mapping[str, "Tensor"]):
@@ -113,7 +124,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     size = path.stat().st_size
     with path.open("rb") as file:
         header, data_start = _parse_header(path, file, size)
-    metadata = header.pop("__metadata__", {})
+    metadata = _checked_metadata(path, header.pop("__metadata__", {}))
     tensors = {name: _tensor_header(path, name, entry) for name, entry in header.items()}
     _check_whole(path, tensors, data_bytes=size - data_start)
     return Checkpoint(path, tensors, metadata)
@@ -135,7 +146,7 @@ def _parse_header(path: Path, file: BinaryIO, size: int) -> tuple[dict, int]:
     file.seek(_LENGTH_BYTES)
     try:
         header = json.loads(file.read(length))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged safetensors header ({error}); download it again") from error
     return header, _LENGTH_BYTES + length
 
@@ -148,12 +159,35 @@ def _foreign_file(path: Path, start: bytes) -> ValueError:
     return ValueError(f"{path} is not a safetensors file, whatever its name says; pick another checkpoint")
 
 
+def _checked_metadata(path: Path, metadata: object) -> dict[str, str]:
+    if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
+        return metadata
+    raise ValueError(f"{path} has damaged metadata, expected names and texts; download it again")
+
+
 def _tensor_header(path: Path, name: str, entry: dict) -> TensorHeader:
     try:
         start, end = entry["data_offsets"]
-        return TensorHeader(entry["dtype"], tuple(entry["shape"]), start, end)
+        header = TensorHeader(entry["dtype"], tuple(entry["shape"]), start, end)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has a damaged safetensors header at {name!r}; download it again") from error
+        raise _damaged_at(path, name) from error
+    if not (name.isprintable() and len(name) <= _NAME_LIMIT and _is_sound(header)):
+        raise _damaged_at(path, name)
+    return header
+
+
+def _damaged_at(path: Path, name: str) -> ValueError:
+    return ValueError(f"{path} has a damaged safetensors header at {name[:80]!r}; download it again")
+
+
+def _is_sound(header: TensorHeader) -> bool:
+    """Whether axes and offsets are whole numbers that agree with each other."""
+    numbers = (*header.shape, header.start, header.end)
+    if not isinstance(header.dtype, str) or not all(type(n) is int and n >= 0 for n in numbers):
+        return False
+    size = _BYTES.get(header.dtype)
+    fits = size is None or header.end - header.start == size * math.prod(header.shape)
+    return len(header.shape) <= _AXES_LIMIT and header.start <= header.end and fits
 
 
 def _check_whole(path: Path, tensors: Mapping[str, TensorHeader], *, data_bytes: int) -> None:

@@ -14,6 +14,8 @@ AUDIOPACK = "audiopack"
 AUDIOPACK_AUDIO = "audiopack audio"
 HEAD_WIDTH = 128  # channels of one attention head in every Wan network; it is not in the tensors
 _AUDIOPACK_KEYS = ("audio_proj.proj.weight", "audio_proj.norm_out.weight", "audio_cond_projs.0.weight")
+_LARGEST_AXIS = 1_000_000  # more than any network has
+_MOST_DIGITS = 6
 _SIZES = {1536: "1.3B", 5120: "14B"}
 _QUANTISED_ENDS = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
 
@@ -103,13 +105,20 @@ def count_layers(shapes: Shapes) -> int:
 
     It is told twice: by the highest block, and by the audio projections, which are half as many less one.
     """
-    return max(_count(shapes, "blocks."), 2 * _count(shapes, "audio_cond_projs.") + 2)
+    layers = max(_count(shapes, "blocks."), 2 * _count(shapes, "audio_cond_projs.") + 2)
+    if layers > len(shapes):
+        raise ValueError(
+            f"the tensors speak of {layers} layers, but there are only {len(shapes)} of them; the file is damaged, "
+            "download it again"
+        )
+    return layers
 
 
 def _count(shapes: Shapes, prefix: str) -> int:
     """One more than the highest number that follows a prefix."""
-    numbers = [name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)]
-    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    words = [name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)]
+    numbers = [int(word) for word in words if word.isdecimal() and len(word) <= _MOST_DIGITS]
+    return 1 + max(numbers, default=-1)
 
 
 def is_quantised(shapes: Shapes) -> bool:
@@ -139,4 +148,10 @@ def _axis(shapes: Shapes, name: str, axis: int) -> int:
             f"the tensor {name} is missing, which tells the size of the network; "
             "the file is incomplete, download it again"
         )
-    return shapes[name][axis]
+    shape = shapes[name]
+    if not -len(shape) <= axis < len(shape) or not 0 < shape[axis] <= _LARGEST_AXIS:
+        raise ValueError(
+            f"the tensor {name} has the axes {list(shape)}, which tell no size of a network; the file is damaged, "
+            "download it again"
+        )
+    return shape[axis]

@@ -85,7 +85,9 @@ def _is_wan(shapes: Shapes) -> bool:
 
 
 def _wan_channels(*channels: int) -> Callable[[Shapes], bool]:
-    return lambda shapes: _is_wan(shapes) and shapes["patch_embedding.weight"][1] in channels
+    return lambda shapes: (
+        _is_wan(shapes) and shapes["patch_embedding.weight"][1:2] in {(n,) for n in channels}
+    )
 
 
 def _multitalk_trunk(shapes: Shapes) -> bool:

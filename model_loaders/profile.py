@@ -59,7 +59,7 @@ def _chosen(choice: str, signature: Signature, *, overrides_file: bool) -> Stude
 def _from_metadata(text: str, config: WanConfig) -> StudentProfile:
     try:
         profile = StudentProfile.from_json(text)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
         raise ValueError(
             f"the profile in the file's metadata cannot be read ({error}); choose a profile by hand or "
             "export the file again"
