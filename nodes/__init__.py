@@ -28,6 +28,7 @@ class TalkStreamExtension(ComfyExtension):
 
         return [
             load.LoadStudent,
+            load.LoadVAERefiner,
             load.Examples,
             encode.EncodeSpeech,
             encode.EncodeReference,

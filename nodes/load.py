@@ -65,6 +65,39 @@ class LoadStudent(io.ComfyNode):
         return io.NodeOutput(model, ui=ui.PreviewText(summary))
 
 
+class LoadVAERefiner(io.ComfyNode):
+    """A VAE with a refined decoder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamLoadVAERefiner",
+            display_name="Load VAE Refiner",
+            category="TalkStream/load",
+            description="Puts another decoder into a VAE, for sharper pictures from the same latents. "
+            "The encoder stays, and so does the VAE that comes in.",
+            search_aliases=["vae decoder", "refined decoder", "echotorrent"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE that the student was trained with."),
+                io.Combo.Input(
+                    "refiner",
+                    options=paths.vae_names(),
+                    tooltip="A file in models/vae: decoder weights alone, or a whole VAE, of which only the decoder is "
+                    "read.",
+                ),
+            ],
+            outputs=[io.Vae.Output(tooltip="For Decode Stream or VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(cls, vae: io.Vae.Type, refiner: str) -> io.NodeOutput:
+        """Builds the new VAE."""
+        from .host.refiner import refine_vae
+
+        return io.NodeOutput(refine_vae(vae, paths.vae_path(refiner)))
+
+
 class Examples(io.ComfyNode):
     """A shipped portrait and a shipped sentence, to try a workflow without looking for files."""
 

@@ -42,6 +42,16 @@ def student_path(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
 
 
+def vae_names() -> list[str]:
+    """Files in models/vae."""
+    return folder_paths.get_filename_list("vae")
+
+
+def vae_path(name: str) -> Path:
+    """Full path of a file from vae_names()."""
+    return Path(folder_paths.get_full_path_or_raise("vae", name))
+
+
 def asset_names(folder: str, suffix: str) -> list[str]:
     """Names without suffix of the shipped files in one asset folder, sorted."""
     return sorted(path.stem for path in (ASSETS / folder).glob(f"*{suffix}"))
