@@ -24,7 +24,7 @@ class TalkStreamExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of the data flow."""
-        from . import decode, encode, load, schedule, stream, write
+        from . import decode, encode, load, schedule, stream, upscale, write
 
         return [
             load.LoadStudent,
@@ -37,6 +37,7 @@ class TalkStreamExtension(ComfyExtension):
             stream.StreamChunks,
             stream.ChunkSampler,
             decode.DecodeStream,
+            upscale.UpscaleStream,
             write.SaveStream,
             write.CollectFrames,
         ]

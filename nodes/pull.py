@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -13,27 +12,19 @@ from torch import Tensor
 from ..media.frames import to_bytes
 from ..samplers.noise import SeededNoise
 from ..streaming.session import Latents, StreamSession
+from .enlarge import enlargers_of
 from .host import memory, progress
 from .host import vae as host_vae
 from .host.finishing import FINISH
 from .host.graft import HostNetwork
 from .host.pictures import to_picture
+from .host.upscale import upscale_bytes
 from .host.vae import HostDecoder
 from .sessions import open_session, stream_bytes
 from .stages import DECODE, STREAM, stage
-from .types import Frames
+from .types import DecodedChunk, Frames
 
 STREAM_CLASS, DECODE_CLASS = "TalkStreamStreamChunks", "TalkStreamDecodeStream"
-
-
-@dataclass(frozen=True)
-class DecodedChunk:
-    """One chunk of the video. pictures_FHWC: float32 in [0, 1] on the CPU; latent: as the network made it."""
-
-    index: int
-    first_frame: int
-    pictures_FHWC: Tensor
-    latent_BCTHW: Tensor
 
 
 class Pull:
@@ -50,6 +41,7 @@ class Pull:
             progress.upstream_node(prompt, node_id, STREAM_CLASS), frames.stream.spec.chunks * self._steps
         )
         self.decode_bar = progress.Bar(progress.upstream_node(prompt, node_id, DECODE_CLASS), frames.frames)
+        self.enlargers = enlargers_of(frames, node_id=node_id, prompt=prompt)
         self.residency = memory.Residency([])
         self.session: StreamSession | None = None
         self.decoder: HostDecoder | None = None
@@ -65,6 +57,8 @@ class Pull:
                 return
             with stage(DECODE, self.decode_bar.node_id, chunk=self._chunk):
                 decoded = self._decode(latents)
+            for enlarger in self.enlargers:
+                decoded = enlarger.enlarge(decoded)
             yield decoded
             self._chunk += 1
             if FINISH.asked(self.node_id):
@@ -83,9 +77,9 @@ class Pull:
         )
 
     def close(self) -> None:
-        """Ends both bars."""
-        self.stream_bar.finish()
-        self.decode_bar.finish()
+        """Ends the bars upstream."""
+        for bar in (self.stream_bar, self.decode_bar, *(enlarger.bar for enlarger in self.enlargers)):
+            bar.finish()
 
     def _decode(self, latents: Latents) -> DecodedChunk:
         """One chunk latent by latent; the newest picture is shown on Decode Stream when a preview is due."""
@@ -107,7 +101,7 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
         stack.enter_context(FINISH.running(progress.executing_prompt(), node_id))
         with stage(STREAM, pull.stream_bar.node_id, chunk=0):
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
-            pull.residency = memory.Residency([stream.model, frames.vae.patcher])
+            pull.residency = memory.Residency([stream.model, *frames.picture_models()])
             network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
             session = open_session(stream, network, noise=SeededNoise(stream.seed), on_step=pull.on_step)
             pull.session = stack.enter_context(session)
@@ -116,9 +110,10 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
 
 
 def run_bytes(frames: Frames) -> int:
-    """Memory beside the weights: KV cache, one chunk's activations, the decoder."""
+    """Memory beside the weights: KV cache, one chunk's activations, the decoder, the upscale models."""
     spec = frames.stream.spec
     decoder = host_vae.decode_bytes(
         frames.vae, latents=1, latent_height=spec.latent_height, latent_width=spec.latent_width
     )
-    return decoder + stream_bytes(frames.stream)
+    upscaling = max((upscale_bytes(model) for model in frames.upscalers), default=0)
+    return decoder + upscaling + stream_bytes(frames.stream)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from .host.progress import is_out_of_memory
 
 STREAM, DECODE, WRITE = "Stream Chunks", "Decode Stream", "Save Stream"
-SAMPLER = "Chunk Sampler"
+SAMPLER, UPSCALE = "Chunk Sampler", "Upscale Stream"
 
 
 class StageError(RuntimeError):

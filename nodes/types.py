@@ -100,7 +100,10 @@ class Stream(HoldsModels):
 
 @dataclass(frozen=True, eq=False)
 class Frames(HoldsModels):
-    """Pictures that can be pulled one chunk after another: a stream and the VAE that shows it."""
+    """Pictures that can be pulled one chunk after another: a stream, the VAE that shows it, and upscale models.
+
+    width, height: of the pictures as they are pulled; upscalers: the host's UPSCALE_MODELs in their order.
+    """
 
     stream: Stream
     vae: Any
@@ -109,7 +112,22 @@ class Frames(HoldsModels):
     height: int
     fps: Fraction
     frames: int
+    upscalers: tuple[Any, ...] = ()
 
     def get_models(self) -> list[Any]:
-        """The stream's models and the VAE."""
-        return [*self.stream.get_models(), self.vae.patcher]
+        """The stream's models and those that show it."""
+        return [*self.stream.get_models(), *self.picture_models()]
+
+    def picture_models(self) -> list[Any]:
+        """The VAE and the upscale models."""
+        return [self.vae.patcher, *(model.patcher for model in self.upscalers)]
+
+
+@dataclass(frozen=True)
+class DecodedChunk:
+    """One chunk of the video. pictures_FHWC: float32 in [0, 1] on the CPU; latent: as the network made it."""
+
+    index: int
+    first_frame: int
+    pictures_FHWC: Tensor
+    latent_BCTHW: Tensor
