@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from comfy_api.latest import io, ui
 
-from ..audio.rates import sample_at_frame
+from ..audio.rates import latents_for_frames, sample_at_frame
 from ..media.frames import to_bytes
 from ..media.muxer import VideoWriter
 from .host import progress
@@ -103,29 +103,41 @@ def file_metadata(hidden: HiddenHolder) -> dict[str, str]:
 def collect(
     frames: Frames, *, start: int, limit: int, hidden: HiddenHolder
 ) -> tuple[torch.Tensor, dict[str, object], dict[str, torch.Tensor]]:
-    """Frames [start, start + limit) as IMAGE, their sound as AUDIO, and the LATENT up to there.
+    """Frames [start, start + limit) as IMAGE, their sound as AUDIO, and the LATENT of the latents that hold them.
 
-    Raises ValueError when the stream ends before `start`.
+    Nothing before `start` is kept, and nothing after the last wanted chunk is made. Raises ValueError when the stream
+    ends before `start`.
     """
     if start >= frames.frames:
         raise ValueError(f"got start {start}, but the stream has {frames.frames} frames: pick an earlier one")
     stop, done = min(frames.frames, start + limit), 0
-    pictures, latents = [], []
+    wanted = latents_of(frames, start=start, stop=stop)
+    pictures_FHWC = torch.empty(stop - start, frames.height, frames.width, 3)
+    latents = []
     with pulling(frames, node_id=hidden.unique_id, prompt=hidden.prompt) as pull:
         for chunk in pull.chunks():
-            first = chunk.first_frame
-            pictures.append(chunk.pictures_FHWC[max(0, start - first) : max(0, stop - first)])
-            latents.append(chunk.latent_BCTHW.cpu())
-            done = first + len(chunk.pictures_FHWC)
+            made_FHWC = chunk.pictures_FHWC[max(0, start - chunk.first_frame) : stop - chunk.first_frame]
+            first = max(chunk.first_frame, start) - start
+            pictures_FHWC[first : first + len(made_FHWC)] = made_FHWC
+            before = chunk.index * chunk.latent_BCTHW.shape[2]
+            inside = slice(max(0, wanted.start - before), max(0, wanted.stop - before))
+            latents.append(chunk.latent_BCTHW[:, :, inside].cpu().clone())
+            done = chunk.first_frame + len(chunk.pictures_FHWC)
             if done >= stop:
                 break
     if done <= start:
         raise ValueError(
             f"the stream was finished after {done} frames, before start {start}: pick an earlier one"
         )
+    stop = min(stop, done)
     samples = to_vae_space(torch.cat(latents, dim=2))
-    sound = sound_of(frames, start=start, stop=min(stop, done))
-    return torch.cat(pictures), sound, {"samples": samples}
+    return pictures_FHWC[: stop - start], sound_of(frames, start=start, stop=stop), {"samples": samples}
+
+
+def latents_of(frames: Frames, *, start: int, stop: int) -> range:
+    """The latents, counted from the stream's first, that hold the frames [start, stop)."""
+    discarded = frames.stream.profile.discarded_first_frames
+    return range(latents_for_frames(start + 1 + discarded) - 1, latents_for_frames(stop + discarded))
 
 
 def sound_of(frames: Frames, *, start: int, stop: int) -> dict[str, object]:
