@@ -20,7 +20,7 @@ from .pip import make_venv, run_pip, venv_python
 from .terminal import DevError, say
 
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "ruff==0.17.5", "websocket-client>=1.6")
+TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6", "ruff==0.17.5", "websocket-client>=1.6")
 READY_FILE = "talkstream-ready.json"
 
 
