@@ -37,6 +37,20 @@ class NoAudio(io.ComfyNode):
         return io.NodeOutput(None)
 
 
+class BrokenAudio(io.ComfyNode):
+    """A second of silence with one sample that is no number."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TestBrokenAudio", inputs=[], outputs=[io.Audio.Output()])
+
+    @classmethod
+    def execute(cls):
+        waveform = torch.zeros(1, 1, 16000)
+        waveform[..., 8000] = float("nan")
+        return io.NodeOutput({"waveform": waveform, "sample_rate": 16000})
+
+
 class Difference(io.ComfyNode):
     """Largest difference between two image batches, as text."""
 
@@ -66,7 +80,7 @@ async def finish(request):
 
 class StandIns(ComfyExtension):
     async def get_node_list(self):
-        return [TextRows, NoAudio, Difference]
+        return [TextRows, NoAudio, BrokenAudio, Difference]
 
 
 async def comfy_entrypoint():
