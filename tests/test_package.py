@@ -13,7 +13,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 USED_BY_THE_HOST = {"nodes", "web", "locales", "workflows", "assets"}
 ENGINE = {"audio", "media", "model_loaders", "networks", "samplers", "streaming"}
-FILES = {"__init__.py", "cli.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", ".comfyignore"}
+FILES = {
+    "__init__.py",
+    "cli.py",
+    "pyproject.toml",
+    "requirements.txt",
+    "README.md",
+    "LICENSE",
+    ".comfyignore",
+}
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,10 @@ async function open() {
   await page.evaluate(() => {
     const api = window.app.api ?? window.comfyAPI.api.api
     window.seen = { end: null, previews: {}, bars: {}, error: '' }
+    window.textOfSave = () => {
+      const save = window.app.graph.nodes.find((node) => node.type === 'TalkStreamSaveStream')
+      return String(save.widgets.find((widget) => widget.name.includes('text-preview'))?.value ?? '')
+    }
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
       api.addEventListener(kind, ({ detail }) => Object.assign(window.seen, { end: kind, error: detail?.exception_message ?? '' }))
     api.addEventListener('b_preview_with_metadata', ({ detail }) => {
@@ -117,6 +121,7 @@ const liveState = () => page.evaluate(async () => {
     frames: video?.getVideoPlaybackQuality().totalVideoFrames ?? -1,
     size: video ? [video.clientWidth, video.clientHeight] : [],
     savedValues: save.widgets_values,
+    text: window.textOfSave(),
     queued: Object.keys(graph.output[save.id].inputs),
     ...structuredClone({ previews: window.seen.previews, bars: window.seen.bars })
   }
@@ -132,7 +137,7 @@ async function ending() {
   return page.evaluate(() => {
     const videos = [...document.querySelectorAll('video')].filter((video) => !video.closest('.talkstream-player'))
     const shown = videos.map((video) => ({ source: video.currentSrc || video.src, seconds: video.duration, ready: video.readyState, height: video.clientHeight }))
-    return { ...structuredClone(window.seen), shown, players: document.querySelectorAll('.talkstream-player').length }
+    return { ...structuredClone(window.seen), text: window.textOfSave(), shown, players: document.querySelectorAll('.talkstream-player').length }
   })
 }
 

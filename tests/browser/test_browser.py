@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,14 +16,13 @@ import pytest
 from talkstream.devtools.browser import find_browser
 from talkstream.tests.browser.graphs import with_voice, write_long_voice
 from talkstream.tests.nodes.client import probe
-from talkstream.tests.workflows.graphs import NAMES, executable_nodes, read_ui
+from talkstream.tests.workflows.graphs import NAMES, executable_nodes, read_ui, widget_names
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 DRIVER = Path(__file__).with_name("drive.mjs")
 PATIENCE_SECONDS = 600
 VOICE = "talkstream_long_voice.wav"
-WIDGETS_OF_SAVE = ["filename_prefix", "crf"]
 STREAM, DECODE, SAVE = "6", "7", "8"  # in the quickstart
 
 
@@ -33,6 +33,11 @@ def pictures(tmp_path_factory) -> Path:
         return tmp_path_factory.mktemp("pictures")
     Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module")
+def widgets_of_save(object_info) -> list[str]:
+    return widget_names(object_info["TalkStreamSaveStream"])
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +76,11 @@ def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dic
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_template_loads_whole(seen, name):
+def test_every_template_loads_whole(seen, widgets_of_save, name):
     found = seen["templates"][name]
     assert found["missing"] == []
     assert found["nodes"] == len(read_ui(name)["nodes"])
-    assert found["widgets"] == WIDGETS_OF_SAVE
+    assert found["widgets"] == widgets_of_save
 
 
 def test_the_console_has_no_error_of_ours(seen):
@@ -107,13 +112,19 @@ def test_the_player_plays_with_sound_while_the_video_is_made(seen, run):
     assert min(second["size"]) > 100
 
 
-def test_the_player_is_never_saved_or_queued(seen):
+def test_the_player_is_never_saved_or_queued(seen, widgets_of_save):
     """Neither in the workflow nor in the API format, also while it is on the node."""
     saved = read_ui("talkstream_quickstart")
     save = next(node for node in executable_nodes(saved) if node["type"] == "TalkStreamSaveStream")
     state = seen["live"]["second"]
-    assert [value for value in state["savedValues"] if value is not None] == save["widgets_values"]
-    assert set(state["queued"]) == {"frames", *WIDGETS_OF_SAVE}
+    assert len(state["savedValues"]) == len(widgets_of_save)
+    assert state["savedValues"][: len(save["widgets_values"])] == save["widgets_values"]
+    assert set(state["queued"]) == {"frames", *widgets_of_save}
+
+
+def test_save_stream_says_how_far_it_is(seen):
+    assert re.search(r"\d+\.\d", seen["live"]["second"]["text"])
+    assert re.search(r"\d+", seen["finished"]["text"])
 
 
 def test_finish_now_shows_the_finished_video(seen, host_server, voice_seconds):
