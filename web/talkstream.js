@@ -39,8 +39,7 @@ function arrange() {
   const options = { play: setting.get(PLAY), locale: setting.get('Comfy.Locale') ?? 'en' }
   for (const [key, file] of growing) {
     const node = nodeOf(file.node_id)
-    const here = !file.workflow_id || file.workflow_id === workflow
-    if (!players.has(key) && here && node?.comfyClass === SAVE_STREAM)
+    if (!players.has(key) && file.workflow_id === workflow && node?.comfyClass === SAVE_STREAM)
       players.set(key, new Player(node, file, api, options))
   }
 }
@@ -57,13 +56,18 @@ function forget(ended) {
   arrange()
 }
 
+/** After a page or its connection came back: what this page has at work, and nothing that ended meanwhile. */
 async function readGrowing() {
-  const answer = await api.fetchApi('/talkstream/growing')
-  for (const file of await answer.json()) growing.set(keyOf(file), file)
+  const client = encodeURIComponent(api.clientId ?? api.initialClientId ?? '')
+  const answer = await api.fetchApi(`/talkstream/growing?client_id=${client}`)
+  const files = await answer.json()
+  growing.clear()
+  for (const file of files) growing.set(keyOf(file), file)
   arrange()
 }
 
 function listen() {
+  api.addEventListener('reconnected', readGrowing)
   api.addEventListener('talkstream.growing', ({ detail }) => {
     growing.set(keyOf(detail), detail)
     arrange()

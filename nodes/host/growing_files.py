@@ -20,16 +20,20 @@ REMEMBERED = 64
 
 @dataclass(frozen=True)
 class GrowingFile:
-    """A file that grows. workflow_id: of the graph in the user's browser, "" for a prompt without one."""
+    """A file that grows. workflow_id: of the graph in the user's browser, "" for a prompt without one.
+
+    client_id: of the page that queued the prompt; it alone is told when the prompt ends.
+    """
 
     prompt_id: str
     node_id: str
     workflow_id: str
+    client_id: str
     path: Path
     running: bool = True
 
     def public(self) -> dict[str, str]:
-        """What a page may know: everything but the path."""
+        """What a page may know: neither the path nor who else is there."""
         return {"prompt_id": self.prompt_id, "node_id": self.node_id, "workflow_id": self.workflow_id}
 
 
@@ -75,11 +79,12 @@ def announced(path: Path, extra_pnginfo: Mapping[str, Any] | None) -> Iterator[N
         return
     workflow = (extra_pnginfo or {}).get("workflow") or {}
     workflow_id = str(workflow.get("id") or "") if isinstance(workflow, Mapping) else ""
-    file = GrowingFile(str(context.prompt_id), str(context.node_id), workflow_id, path)
-    GROWING.add(file)
     server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.send_sync(STARTED_EVENT, file.public(), server.client_id)
+    client_id = getattr(server, "client_id", None) or ""
+    file = GrowingFile(str(context.prompt_id), str(context.node_id), workflow_id, client_id, path)
+    GROWING.add(file)
+    if client_id:
+        server.send_sync(STARTED_EVENT, file.public(), client_id)
     try:
         yield
     finally:

@@ -43,9 +43,11 @@ def register_routes() -> None:
         server.routes.post(FINISH_NOW)(finish_now)
 
 
-async def list_growing(_request: web.Request) -> web.Response:
-    """Every video that is being written now, for a page that was loaded meanwhile."""
-    return web.json_response([file.public() for file in GROWING.running()])
+async def list_growing(request: web.Request) -> web.Response:
+    """Every video that is being written now; with ?client_id=, only those that this page queued."""
+    client_id = request.query.get("client_id")
+    files = [file for file in GROWING.running() if client_id in (None, file.client_id)]
+    return web.json_response([file.public() for file in files])
 
 
 async def read_growing(request: web.Request) -> web.StreamResponse:

@@ -180,6 +180,7 @@ try {
   say('help', seen.help.slice(0, 80))
 } catch (error) {
   seen.failure = String(error.stack ?? error)
+  seen.state = await liveState().catch(() => null)
   await picture('failure').catch(() => {})
 }
 console.log(JSON.stringify(seen))

@@ -71,7 +71,7 @@ def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dic
     )
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
     seen = json.loads(done.stdout)
-    assert "failure" not in seen, f"{seen['failure']}\nconsole: {seen['errors']}\npictures: {pictures}"
+    assert "failure" not in seen, json.dumps(seen, indent=1) + f"\npictures in {pictures}"
     return seen
 
 

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.host, pytest.mark.usefixtures("model_files")]
 
 FUZZ_CASES = 10_000
 LIST = "/talkstream/growing"
+CLIENT = "the-page-that-queued"
 
 
 class Client:
@@ -42,7 +43,7 @@ def growing(host_server, client):
     graph = changed(
         tiny(seconds=3600.0, sample_rate=8000), n6={"seed": 21}, n8={"filename_prefix": "grows/x"}
     )
-    prompt_id = queue(host_server, graph)
+    prompt_id = queue(host_server, graph, client_id=CLIENT)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and client.ask("GET", f"{LIST}/{prompt_id}/{SAVE}")[0] != 200:
         time.sleep(0.1)
@@ -62,6 +63,8 @@ def test_a_growing_file_is_read_piece_by_piece(host_server, client, growing):
     path = f"{LIST}/{growing}/{SAVE}"
     known = json.loads(client.ask("GET", LIST)[2])
     assert known == [{"prompt_id": growing, "node_id": SAVE, "workflow_id": ""}]
+    assert json.loads(client.ask("GET", f"{LIST}?client_id=somebody")[2]) == []
+    assert json.loads(client.ask("GET", f"{LIST}?client_id={CLIENT}")[2]) == known
     pieces = b""
     deadline = time.monotonic() + 300
     while len(pieces) < 20_000 and time.monotonic() < deadline:
