@@ -37,15 +37,16 @@ class MotionChunk:
 class MotionSpec:
     """One stream of a student with motion frames.
 
-    samples: of the voice at sample_rate. latent_height, latent_width: of the grid the VAE makes (pixels / 8). The
-    last chunk is as long as the others; what it makes beyond the voice's end is cut off.
+    samples: of the voice at sample_rate, or None for a voice that arrives live. latent_height, latent_width: of the
+    grid the VAE makes (pixels / 8). The last chunk is as long as the others; what it makes beyond the voice's end is
+    cut off.
     """
 
     profile: StudentProfile
     schedule: Schedule
     latent_height: int
     latent_width: int
-    samples: int
+    samples: int | None
     sample_rate: int
 
     def __post_init__(self) -> None:
@@ -65,8 +66,10 @@ class MotionSpec:
             )
 
     @property
-    def frames(self) -> int:
-        """Frames that the stream shows in all."""
+    def frames(self) -> int | None:
+        """Frames that the stream shows in all; None for a live voice."""
+        if self.samples is None:
+            return None
         profile = self.profile
         return frame_count(self.samples, self.sample_rate, fps_num=profile.fps_num, fps_den=profile.fps_den)
 
@@ -81,31 +84,33 @@ class MotionSpec:
         return self.chunk_frames - self.profile.motion_frames
 
     @property
-    def chunks(self) -> int:
-        """Chunks of the stream."""
+    def chunks(self) -> int | None:
+        """Chunks of the stream; None for a live voice."""
+        if self.frames is None:
+            return None
         later = self.frames - (self.chunk_frames - self.profile.discarded_first_frames)
         return 1 + max(0, -(-later // self.stride))
 
     @property
-    def heard_frames(self) -> int:
-        """Frames from the clip's start to the end of the last chunk, shown or not."""
-        return self.at(self.chunks - 1).heard + self.chunk_frames
+    def heard_frames(self) -> int | None:
+        """Frames from the clip's start to the end of the last chunk, shown or not; None for a live voice."""
+        return None if self.chunks is None else self.at(self.chunks - 1).heard + self.chunk_frames
 
     def at(self, index: int) -> MotionChunk:
         """Chunk number `index`. Raises ValueError beyond the end."""
-        if not 0 <= index < self.chunks:
+        if index < 0 or (self.chunks is not None and index >= self.chunks):
             raise ValueError(f"got chunk {index}; this stream has {self.chunks} chunks, counted from 0")
         motion, discarded = self.profile.motion_frames, self.profile.discarded_first_frames
         heard = self.stride * index - discarded
         skip = discarded if index == 0 else motion
-        first = heard + skip
+        first, made = heard + skip, self.chunk_frames - skip
         return MotionChunk(
             index=index,
             heard=heard,
             latents=self.profile.chunk,
             motion=1 if index == 0 else latents_for_frames(motion),
             first_frame=first,
-            frames=min(self.chunk_frames - skip, self.frames - first),
+            frames=made if self.frames is None else min(made, self.frames - first),
             skip=skip,
             last=index + 1 == self.chunks,
         )

@@ -7,13 +7,14 @@ again. Their latents are put in clean before every step and after every update.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..audio.sources import LiveSource
 from ..samplers.few_step import denoise_chunk
 from ..samplers.guidance import Branch, Guidance, GuidedVelocity
 from ..samplers.noise import NoiseSource
@@ -32,6 +33,10 @@ class ChunkSpeech(Protocol):
 
     def silent_tokens(self, frames: int) -> Tensor:
         """Tokens of a chunk without audio: (1, T, M, E)."""
+        ...
+
+    def chunk_samples(self, first_frame: int, frames: int) -> tuple[int, int]:
+        """Native samples [start, stop) to have before chunk_tokens(); asked for a live voice only."""
         ...
 
 
@@ -94,15 +99,18 @@ class MotionSession:
         noise: NoiseSource,
         guidance: Guidance | None = None,
         masks_PL: Tensor | None = None,
+        source: LiveSource | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         """picture: the reference (1, 3, H, W) in [-1, 1] at the stream's size; conditioning: made from it.
 
-        guidance: the profile's unless given. masks: of several speakers, as in SpeakerAudio. on_step(step, x0): after
-        every step; what it raises stops the stream. Raises ValueError where the parts do not fit together.
+        guidance: the profile's unless given. masks: of several speakers, as in SpeakerAudio. source: of a voice that
+        arrives live, else None. on_step(step, x0): after every step; what it raises stops the stream. Raises
+        ValueError where the parts do not fit together.
         """
         self.spec, self._network, self._codec = spec, network, codec
         self._speech, self._noise, self._on_step = speech, noise, on_step
+        self._source = source
         self._picture_BCHW, self._conditioning, self._masks_PL = picture_BCHW, conditioning, masks_PL
         profile = spec.profile
         self._guidance = guidance or Guidance(text=profile.text_guidance, audio=profile.audio_guidance)
@@ -119,14 +127,50 @@ class MotionSession:
     ) -> None:
         self.close()
 
+    @property
+    def plan(self) -> MotionSpec:
+        """The chunks to come; of a live voice, its length is known once finish() was called."""
+        if self._source is None or self._source.length is None:
+            return self.spec
+        return replace(self.spec, samples=self._source.length)
+
+    def push(self, samples_CS: Tensor) -> None:
+        """More of a live voice, (C, S) at the spec's sample rate. Raises ValueError for a finished clip."""
+        self._live_source().push(samples_CS)
+
+    def finish(self) -> None:
+        """The live voice ends here: chunks() goes on to its last frame."""
+        self._live_source().close()
+
     def chunks(self) -> Iterator[Pictures]:
-        """Every chunk to the end of the voice."""
-        while not self._closed and self._next < self.spec.chunks:
+        """Every chunk that can be made now: to the end, or as far as a live voice has been heard."""
+        while not self._closed and self._ready():
             yield self._make_chunk()
+
+    def _ready(self) -> bool:
+        """Is there another chunk, and has a live voice been heard as far as it needs?"""
+        plan = self.plan
+        if plan.chunks is not None:
+            return self._next < plan.chunks
+        stop = self._speech.chunk_samples(plan.at(self._next).heard, plan.chunk_frames)[1]
+        return self._live_source().received >= stop
+
+    def _live_source(self) -> LiveSource:
+        if self._source is None:
+            raise ValueError(
+                "this stream has its whole voice already; open one with a LiveSource to push samples"
+            )
+        return self._source
+
+    def _forget(self) -> None:
+        """Let a live voice drop what no later chunk hears."""
+        if self._source is not None:
+            heard = self.spec.at(self._next).heard
+            self._source.forget(self._speech.chunk_samples(heard, self.spec.chunk_frames)[0])
 
     @torch.no_grad()
     def _make_chunk(self) -> Pictures:
-        chunk = self.spec.at(self._next)
+        chunk = self.plan.at(self._next)
         latent = self._denoise(chunk, self._motion().to(self._network.device))
         if not bool(torch.isfinite(latent).all()):
             raise ValueError(
@@ -138,6 +182,7 @@ class MotionSession:
         pictures = match_colours(decoded, reference, strength=self.spec.profile.colour_match)
         self._tail_BCFHW = pictures[:, :, -self.spec.profile.motion_frames :].clone()
         self._next += 1
+        self._forget()
         shown = pictures[:, :, chunk.skip : chunk.skip + chunk.frames]
         return Pictures(chunk.index, shown, latent, chunk.first_frame, chunk.frames, chunk.last)
 
@@ -201,13 +246,18 @@ class MotionSession:
     def state_dict(self) -> dict[str, Any]:
         """Everything the stream remembers."""
         tail = {} if self._tail_BCFHW is None else {"tail": self._tail_BCFHW.clone()}
-        return {"next": self._next, **tail}
+        source = {} if self._source is None else self._source.state_dict()
+        return {"next": self._next, "source": source, **tail}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where state_dict() was taken, with the same spec, student, voices, reference and noise."""
         self._next, self._closed = int(state["next"]), False
         self._tail_BCFHW = state["tail"].clone() if "tail" in state else None
+        if self._source is not None:
+            self._source.load_state_dict(state["source"])
 
     def reset(self) -> None:
-        """Start the same stream again from its first chunk."""
+        """Start the same stream again from its first chunk. Raises ValueError for a live voice."""
+        if self._source is not None:
+            raise ValueError("a live voice cannot be heard twice; open a new session for it")
         self.load_state_dict({"next": 0})

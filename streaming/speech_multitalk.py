@@ -203,7 +203,11 @@ class MultiTalkSpeech:
     def needed_samples(self, first_latent: int, latents: int) -> tuple[int, int]:
         """Native samples [start, stop) of the first voice to have before tokens() of these latents."""
         heard = latent_frames(first_latent, latents)
-        return self.voices[0].needed_samples(heard.start, len(heard))
+        return self.chunk_samples(heard.start, len(heard))
+
+    def chunk_samples(self, first_frame: int, frames: int) -> tuple[int, int]:
+        """Native samples [start, stop) of the first voice to have before chunk_tokens() of these frames."""
+        return self.voices[0].needed_samples(first_frame, frames)
 
     def _project(self, first_frame: int, frames: int, *, first_alone: bool) -> Tensor:
         windows = torch.stack([voice.windows(first_frame, frames) for voice in self.voices])

@@ -1,0 +1,35 @@
+"""The host's VAE as the codec of students with motion frames, against our own with the same weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from talkstream.model_loaders.vae import open_vae
+from talkstream.streaming.motion import LocalCodec, encode_conditioning
+from talkstream.tests import fakes
+
+pytestmark = pytest.mark.host
+
+
+def test_pictures_and_latents_are_ours(host, tmp_path):
+    """A picture, nine frames and a grey-padded clip encoded, three latents decoded: within 1e-4 of our codec."""
+    import comfy.sd
+    import comfy.utils
+
+    from talkstream.nodes.host.codec import HostCodec
+
+    path = tmp_path / "vae.safetensors"
+    fakes.write_tiny_wan_vae(path)
+    ours = LocalCodec(open_vae(path, dtype=torch.float32))
+    hosts = HostCodec(comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path))))
+    generator = torch.Generator().manual_seed(5)
+    video = torch.rand(1, 3, 9, 32, 48, generator=generator) * 2 - 1
+    for pictures in (video[:, :, :1], video):
+        torch.testing.assert_close(hosts.encode(pictures), ours.encode(pictures), rtol=0, atol=1e-4)
+    clips = [encode_conditioning(video[:, :, 0], codec, latents=3).latent_BCTHW for codec in (hosts, ours)]
+    torch.testing.assert_close(*clips, rtol=0, atol=1e-4)
+    latents = torch.randn(1, 16, 3, 4, 6, generator=generator)
+    made, expected = hosts.decode(latents), ours.decode(latents).clamp(-1, 1)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)
+    assert made.std() > 1e-3
