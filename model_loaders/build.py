@@ -16,10 +16,13 @@ from ..networks.profile import SpeechProfile, StudentProfile
 from ..networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from ..networks.wan import WanConfig, WanModel
 from .accounting import account, check_network
-from .checkpoint import LazyTensors, read_checkpoint
+from .contents import read_contents, unscaled
 from .detect import Signature, detect, is_quantised, require_student
-from .key_maps import split_audio, strip_wrappers
+from .key_maps import split_audio
 from .profile import choose_profile
+from .recipes import LazyTensors
+from .safetensors_file import read_tensors
+from .tensors import FileReader
 
 Operations = ModuleType | Any
 _SPEECH_ENCODER = "speech_encoder."
@@ -30,6 +33,7 @@ class Student:
     """A student known by the header of its file: what it is, how it runs, where its tensors are.
 
     tensors: under flat names, read when asked for.
+    notes: how the file was read, where that is more than one plain file.
     """
 
     path: Path
@@ -37,33 +41,43 @@ class Student:
     config: WanConfig
     profile: StudentProfile
     tensors: LazyTensors
+    notes: tuple[str, ...] = ()
 
     def wan_tensors(self) -> dict[str, Tensor]:
         """Read the tensors that ComfyUI's own Wan loader knows."""
-        return self.tensors.subset(split_audio(self.tensors.names)[0]).read()
+        return self.tensors.subset(split_audio(self.tensors)[0]).read()
 
     def audio_tensors(self) -> dict[str, Tensor]:
         """Read the rest: AudioPack, its projections, and the speech encoder where the student has one."""
-        return self.tensors.subset(split_audio(self.tensors.names)[1]).read()
+        return unscaled(self.tensors.subset(split_audio(self.tensors)[1])).read()
 
     def describe(self) -> str:
-        """Two lines for a node: what the file is, and which profile was taken and why."""
-        return f"{self.signature.description}\nprofile {self.profile.name}: {self.profile.source}"
+        """Lines for a node: what the file is and how it was read, and which profile was taken and why."""
+        what = "; ".join((self.signature.description, *self.notes))
+        return f"{what}\nprofile {self.profile.name}: {self.profile.source}"
 
 
-def open_student(path: str | Path, *, choice: str | None = None) -> Student:
+def open_student(
+    path: str | Path,
+    *,
+    choice: str | None = None,
+    base: str | Path | None = None,
+    read: FileReader = read_tensors,
+) -> Student:
     """Recognise a student by its header and check that it is whole; no weights are read.
 
+    path: a safetensors or PyTorch file, a shard or index of a split one, or its folder.
     choice: name of a profile, or None to take the file's own or its family's.
+    base: the Wan network that an adapter is merged into; not looked at for other files.
+    read: how to read tensors of safetensors files, where a host has a better way.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: one sentence that starts with the path: cut off, another kind of file, another family, tensors
             missing or unknown, no profile.
     """
-    checkpoint = read_checkpoint(path)
-    names = strip_wrappers({name: name for name in checkpoint.tensors})
-    shapes = {name: checkpoint.tensors[stored].shape for name, stored in names.items()}
+    contents = read_contents(path, base=base, read=read)
+    shapes = contents.shapes
     try:
         signature = detect(shapes)
     except ValueError as error:
@@ -71,11 +85,11 @@ def open_student(path: str | Path, *, choice: str | None = None) -> Student:
     config = require_student(signature, path=path)
     try:
         check_network(shapes, config, quantised=signature.quantised)
-        profile = choose_profile(checkpoint.metadata, signature, choice=choice)
+        profile = choose_profile(contents.metadata, signature, form=contents.form, choice=choice)
         check_speech_encoder(shapes, profile)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Student(checkpoint.path, signature, config, profile, LazyTensors(checkpoint, names))
+    return Student(contents.path, signature, config, profile, contents.tensors, contents.notes)
 
 
 def build_network(

@@ -65,14 +65,8 @@ def _is_lora(shapes: Shapes) -> bool:
     )
 
 
-def _is_unmerged(shapes: Shapes) -> bool:
-    return _is_adapter(shapes) and any(
-        ".base_layer." in name or ".lora_A.default." in name for name in shapes
-    )
-
-
 def _is_adapter(shapes: Shapes) -> bool:
-    return any(part in name for name in shapes for part in _LORA_PARTS)
+    return not _is_wan(shapes) and any(part in name for name in shapes for part in _LORA_PARTS)
 
 
 def _is_shard(shapes: Shapes) -> bool:
@@ -103,13 +97,9 @@ _ADAPTERS = (
         _is_lora,
     ),
     Neighbour(
-        "a training checkpoint whose PEFT adapters are not merged (it has .base_layer or .lora_A names)",
-        "merge it with the export command of its training code and load the merged file",
-        _is_unmerged,
-    ),
-    Neighbour(
-        "an adapter: LoRA matrices with a few full tensors, to be merged into a Wan 2.1 network",
-        "merge it into its base and load the merged file",
+        "an adapter in the manner of OmniAvatar (pairs of matrices beside a few full tensors)",
+        "choose the Wan network that it was trained on as base: Wan2.1-T2V-1.3B or Wan2.1-T2V-14B, one file or "
+        "shards, in models/diffusion_models",
         _is_adapter,
     ),
 )

@@ -109,7 +109,7 @@ class StudentProfile:
 
     Lengths are latent frames; sigmas fall from at most 1 to exactly 0; sizes are pixels; fps is a fraction.
     ``history`` is one number, or a pattern that repeats over the layers. ``source`` says why this profile
-    was taken.
+    was taken. ``offline`` says why a network that loads does not stream; empty for a student that does.
 
     Of the MultiTalk family: ``motion_frames`` are the last pictures of a chunk that the next one starts from, 0
     where the KV cache is all the history; such a student sees a chunk without cache. ``sampler`` renoises x0 with
@@ -152,6 +152,7 @@ class StudentProfile:
     text_rows: int = 0
     licence: str = ""
     source: str = ""
+    offline: str = ""
 
     def __post_init__(self) -> None:
         """Check every field. Raises ValueError naming the field, the value and what is allowed."""
@@ -292,4 +293,51 @@ LIPFORCING = StudentProfile(
     licence="Apache-2.0",
 )
 
-PROFILES: dict[str, StudentProfile] = {profile.name: profile for profile in (LIVETALK, LIPFORCING)}
+AVATARFORCING = StudentProfile(
+    name="avatarforcing",
+    speech=WAV2VEC2_BASE,
+    sigmas=(1.0, 5 * 0.8 / (1 + 4 * 0.8), 5 * 0.4 / (1 + 4 * 0.4), 5 * 0.2 / (1 + 4 * 0.2), 0.0),
+    fps_num=25,
+    width=832,
+    height=480,
+    chunk=4,
+    history=2,
+    sink=1,
+    sink_rule="before_window",
+    licence="unclear: the README says Apache-2.0, LICENSE.txt is an academic licence",
+    offline="it denoises four chunks at four noise levels in one call and hears 1.92 s ahead, while a stream here "
+    "finishes one chunk before the next; use LiveTalk, which has the same network",
+)
+
+_TEACHER_SPEECH = replace(WAV2VEC2_BASE, uncovered_frames=0)
+_TEACHER_SIGMAS = tuple(5 * u / (1 + 4 * u) for u in (1 - step / 50 for step in range(50))) + (0.0,)
+_TEACHER = (
+    "it is a teacher: it denoises a whole clip forwards and backwards in time, in about 50 steps with guidance 4.5; "
+    "stream with a student that was distilled from it, {student}"
+)
+
+OMNIAVATAR = StudentProfile(
+    name="omniavatar",
+    speech=_TEACHER_SPEECH,
+    sigmas=_TEACHER_SIGMAS,
+    fps_num=25,
+    width=512,
+    height=512,
+    chunk=21,
+    history=0,
+    sink=0,
+    licence="Apache-2.0",
+    offline=_TEACHER.format(student="LiveTalk"),
+)
+
+OMNIAVATAR_LS = replace(
+    OMNIAVATAR,
+    name="omniavatar_ls",
+    clamp_first_latent=False,
+    first_mask_bit=1,
+    offline=_TEACHER.format(student="Lip Forcing"),
+)
+
+PROFILES: dict[str, StudentProfile] = {
+    profile.name: profile for profile in (LIVETALK, LIPFORCING, AVATARFORCING, OMNIAVATAR, OMNIAVATAR_LS)
+}

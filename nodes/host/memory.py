@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
@@ -82,7 +83,7 @@ class Residency:
         self._sizes = {patcher: patcher.loaded_size() for patcher in self._sizes}
 
 
-def read_state_dict(path: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The host's own file reader: tensors stay on disk where the host can map them."""
-    tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
-    return tensors, metadata or {}
+def read_tensors(path: Path, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """The host's own reader of safetensors files: tensors stay on disk where the host can map them."""
+    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    return {name: tensors[name] for name in names}

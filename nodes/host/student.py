@@ -10,47 +10,59 @@ import comfy.ops
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
+from torch import Tensor
 
 from ...model_loaders.build import Student, build_audio_modules, open_student
-from ...model_loaders.key_maps import split_audio, strip_wrappers
+from ...model_loaders.key_maps import split_audio
+from ...networks.profile import StudentProfile
 from ...networks.wan import WanConfig
 from . import memory
-from .graft import attach
+from .graft import attach, profile_of
 
 AUTO = "auto"
+QUANTISED = "_quantization_metadata"
+"""Where newer quantised files list their layers."""
 
 
-def load_student(path: Path, *, profile: str, precision: str) -> tuple[ModelPatcher, str]:
+def load_student(
+    path: Path, *, profile: str, precision: str, base: Path | None = None
+) -> tuple[ModelPatcher, str]:
     """A MODEL that streams, and lines for the node: what the file is, its profile and why, size and format.
 
-    Raises ValueError or FileNotFoundError in one sentence for a file that is no whole student.
+    base: the Wan network that an adapter is merged into. Raises ValueError or FileNotFoundError in one sentence for
+    a file that is no whole student.
     """
     choice = None if profile == AUTO else profile
-    student = open_student(path, choice=choice)
-    network = load_network(str(path), precision, choice)
-    audio = build_audio_modules(
-        student.audio_tensors(), student.profile, dtype=torch.float32, operations=comfy.ops.manual_cast
+    under = None if base is None else str(base)
+    student = open_student(path, choice=choice, base=under)
+    network = load_network(str(path), precision, choice, under)
+    model = attach(
+        network, profile=student.profile, audio=audio_patcher(student.audio_tensors(), student.profile)
     )
-    model = attach(network, profile=student.profile, audio=memory.module_patcher(audio))
-    return model, describe(student, model)
+    return model, describe(student.describe(), model)
+
+
+def audio_patcher(tensors: Mapping[str, Tensor], profile: StudentProfile) -> ModelPatcher:
+    """The audio modules of a student, in the host's hands."""
+    modules = build_audio_modules(tensors, profile, dtype=torch.float32, operations=comfy.ops.manual_cast)
+    return memory.module_patcher(modules)
 
 
 def load_network(
-    path: str, precision: str, profile: str | None, *, disable_dynamic: bool = False
+    path: str, precision: str, profile: str | None, base: str | None = None, *, disable_dynamic: bool = False
 ) -> ModelPatcher:
     """The Wan network of a student as the host's MODEL, without the graft.
 
     The host calls this again when it needs the same weights outside its dynamic VRAM.
     """
-    student = open_student(path, choice=profile)
-    tensors, metadata = memory.read_state_dict(path)
-    wan = split_audio(strip_wrappers(tensors))[0]
+    student = open_student(path, choice=profile, base=base, read=memory.read_tensors)
+    wan = student.wan_tensors()
     stored = None if student.signature.quantised else wan["blocks.0.self_attn.q.weight"].dtype
     dtype = memory.student_dtype(precision, stored=stored)
     patcher = comfy.sd.load_diffusion_model_state_dict(
-        dict(wan),
+        wan,
         model_options={} if dtype is None else {"dtype": dtype},
-        metadata=with_sizes(metadata, student.config),
+        metadata=with_sizes(own_layers(student), student.config),
         disable_dynamic=disable_dynamic,
     )
     if patcher is None:
@@ -58,8 +70,22 @@ def load_network(
             f"{path}: this version of ComfyUI does not know the network; TalkStream needs 0.30 or newer"
         )
     memory.compute_in(patcher, dtype)
-    patcher.cached_patcher_init = (load_network, (path, precision, profile))
+    patcher.cached_patcher_init = (load_network, (path, precision, profile, base))
     return patcher
+
+
+def own_layers(student: Student) -> dict[str, str]:
+    """The file's metadata, its list of quantised layers under the names of the Wan network and without the others."""
+    metadata = dict(student.tensors.checkpoint.metadata)
+    if QUANTISED not in metadata:
+        return metadata
+    listed = json.loads(metadata[QUANTISED])
+    wan = split_audio(student.tensors)[0]
+    ours = {
+        student.tensors.recipes[name].parts[0].rpartition(".")[0]: name.rpartition(".")[0] for name in wan
+    }
+    layers = {ours[name]: layer for name, layer in listed["layers"].items() if name in ours}
+    return {**metadata, QUANTISED: json.dumps({**listed, "layers": layers})}
 
 
 def with_sizes(metadata: Mapping[str, str], config: WanConfig) -> dict[str, str]:
@@ -70,12 +96,14 @@ def with_sizes(metadata: Mapping[str, str], config: WanConfig) -> dict[str, str]
     return {**metadata, "config": json.dumps(described)}
 
 
-def describe(student: Student, model: ModelPatcher) -> str:
-    """Lines for the node."""
-    profile = student.profile
+def describe(text: str, model: ModelPatcher) -> str:
+    """Lines for the node: what was recognised, then size, rate, steps and number format, or why it does not stream."""
+    profile = profile_of(model)
     number_format = str(model.model.get_dtype_inference()).removeprefix("torch.")
     fps = f"{profile.fps_num / profile.fps_den:g}"
-    return (
-        f"{student.describe()}\n{profile.width}x{profile.height} at {fps} fps, {profile.steps} steps, "
-        f"{number_format} on {model.load_device}"
-    )
+    lines = [
+        text,
+        f"{profile.width}x{profile.height} at {fps} fps, {profile.steps} steps, {number_format} on "
+        f"{model.load_device}",
+    ]
+    return "\n".join([*lines, f"does not stream: {profile.offline}"] if profile.offline else lines)

@@ -86,7 +86,7 @@ def test_student_says_what_it_is_and_why(tmp_path):
     text = open_student(path).describe()
     assert "AudioPack student (width 128, 6 layers, 33 input channels)" in text
     assert "profile livetalk: its signature" in text
-    assert "chosen by you" in open_student(path, choice="lipforcing").describe()
+    assert "chosen by you" in open_student(path, choice="avatarforcing").describe()
     own = json.loads(LIVETALK.to_json()) | {"name": "mine"}
     own["speech"]["feature_width"] = 16
     path = fakes.write_tiny_audiopack(tmp_path / "b.safetensors", **SIZES, profile=own)

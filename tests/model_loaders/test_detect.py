@@ -78,6 +78,12 @@ def test_mini_is_a_student_with_its_own_speech_encoder():
     assert signature.description == "an AudioPack student (width 256, 6 layers, 33 input channels)"
 
 
+@pytest.mark.parametrize("mark", ["scaled_fp8", "blocks.0.ffn.0.scale_weight", "blocks.0.ffn.0.weight_scale"])
+def test_every_mark_of_scaled_weights_is_known(mark):
+    signature = detect(layouts.lip_forcing() | {mark: (1,)})
+    assert signature.quantised and signature.config == detect(layouts.lip_forcing()).config
+
+
 def test_quantised_students_keep_their_sizes():
     """Packed formats halve the input axis of matrices; sizes come from output rows."""
     packed = {
@@ -102,15 +108,20 @@ ADAPTER = (
     | layouts.audio_pack(dim=5120, layers=40)
     | {"patch_embedding.weight": (5120, 65, 1, 2, 2), "patch_embedding.bias": (5120,)}
 )
-UNMERGED = {
-    **{
-        name.replace(".self_attn.q.", ".self_attn.q.base_layer."): s for name, s in layouts.livetalk().items()
-    },
-    **layouts.lora(dim=1536, layers=30, infix=".default"),
+FLASHHEAD = layouts.wan(dim=1536, ffn_dim=8960, layers=30, in_dim=32) | {
+    "audio_proj.proj1.weight": (512, 46080),
+    "audio_emb.proj.1.weight": (1536, 768),
+}
+LIVEAVATAR = {
+    f"blocks.{i}.{part}.{half}.weight": (128, 5120)
+    for i in range(40)
+    for part in ("self_attn.q", "cross_attn.k", "ffn.2")
+    for half in ("lora_down", "lora_up")
 }
 NEIGHBOURS = {
+    "a SoulX-FlashHead model": FLASHHEAD,
+    "a LoRA, as LiveAvatar is published": LIVEAVATAR,
     "a LoRA": layouts.lora(),
-    "PEFT adapters are not merged": UNMERGED,
     "an adapter": ADAPTER,
     "a Wan 2.2 S2V": S2V,
     "a HuMo model": HUMO,
@@ -148,7 +159,7 @@ def test_neighbours_are_named_with_what_to_load_instead(kind):
     with pytest.raises(ValueError) as caught:
         require_student(signature, path="models/file.safetensors")
     sentence = str(caught.value)
-    assert sentence.startswith("models/file.safetensors is ") and kind in sentence
+    assert sentence.startswith("models/file.safetensors is ") and kind.split(", as ")[0] in sentence
     assert ", not a streaming student; " in sentence and "\n" not in sentence
     assert signature.advice and signature.config is None
 

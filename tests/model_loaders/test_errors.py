@@ -59,7 +59,9 @@ def test_missing_keys(tmp_path):
 def test_pickle_under_the_name_of_a_checkpoint(tmp_path):
     path = tmp_path / "student.safetensors"
     torch.save({"weight": torch.zeros(2)}, path)
-    assert "a PyTorch pickle" in sentence_for(path)
+    assert "a PyTorch pickle under the name" in sentence_for(path)
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "student.pt")
+    assert "no file that we know (its first tensors are weight)" in sentence_for(tmp_path / "student.pt")
 
 
 def test_no_file_at_all(tmp_path):

@@ -22,6 +22,10 @@ STUDENT = layouts.student(dim=128, ffn_dim=32, layers=6, in_dim=33, text_dim=16,
         "generator.model.",
         "generator_ema.",
         "module._core.",
+        "net.",
+        "model.net.",
+        "generator.base_model.model.",
+        "state_dict.transformer.",
     ],
 )
 def test_every_wrapper_comes_off(prefix):
@@ -42,6 +46,12 @@ def test_wrappers_inside_names_come_off():
     }
     assert wrapped != STUDENT
     assert strip_wrappers(wrapped) == STUDENT
+
+
+def test_averaged_weights_win_where_the_others_are_wrapped_deeper():
+    both = {f"generator.model.{name}": "live" for name in STUDENT}
+    both |= {f"generator_ema.{name}": "averaged" for name in STUDENT}
+    assert strip_wrappers(both) == dict.fromkeys(STUDENT, "averaged")
 
 
 def test_strangers_beside_a_wrapper_stay_visible():

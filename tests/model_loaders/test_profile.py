@@ -9,6 +9,7 @@ import pytest
 from talkstream.model_loaders.detect import detect
 from talkstream.model_loaders.profile import choose_profile
 from talkstream.networks.profile import (
+    AVATARFORCING,
     LIPFORCING,
     LIVETALK,
     METADATA_KEY,
@@ -40,7 +41,7 @@ MINI = StudentProfile(
 def test_known_channels_give_the_published_profile(in_dim, profile):
     chosen = choose_profile({}, student(in_dim))
     assert replace(chosen, source="") == profile
-    assert f"{in_dim} input channels" in chosen.source and "looks the same" in chosen.source
+    assert f"{in_dim} input channels" in chosen.source and "look the same" in chosen.source
 
 
 def test_metadata_comes_before_the_signature_and_survives_unchanged():
@@ -48,13 +49,26 @@ def test_metadata_comes_before_the_signature_and_survives_unchanged():
     assert chosen == replace(MINI, source="the file's own metadata")
 
 
-def test_an_explicit_choice_wins_and_says_so():
-    own = {METADATA_KEY: replace(LIVETALK, name="mine").to_json()}
-    assert choose_profile(own, student(33), choice="lipforcing").source == (
-        "chosen by you against the file's own profile"
+def test_a_choice_decides_among_students_that_look_alike():
+    """Metadata first, then what the tensors say, then the user: no rule overrules one before it."""
+    assert choose_profile({}, student(33), choice="avatarforcing") == replace(
+        AVATARFORCING, source="chosen by you"
     )
-    assert choose_profile({}, student(33), choice="lipforcing").source == "chosen by you"
     assert choose_profile({}, student(49), choice="livetalk").sigmas == LIVETALK.sigmas
+
+
+@pytest.mark.parametrize(
+    ("form", "in_dim", "name"),
+    [
+        ("unmerged", 33, "avatarforcing"),
+        ("unmerged", 65, "lipforcing"),
+        ("adapter", 33, "omniavatar"),
+        ("adapter", 65, "omniavatar_ls"),
+    ],
+)
+def test_how_a_file_is_stored_tells_look_alikes_apart(form, in_dim, name):
+    chosen = choose_profile({}, student(in_dim), form=form)
+    assert chosen.name == name and bool(chosen.offline) == (name != "lipforcing")
 
 
 def test_feature_width_follows_the_tensors():
@@ -66,9 +80,16 @@ def test_feature_width_follows_the_tensors():
     ("metadata", "signature", "choice", "words"),
     [
         ({}, student(49), None, "no profile is known for an AudioPack student"),
-        ({}, student(33), "livetalkk", "choose one of lipforcing, livetalk"),
+        ({}, student(33), "livetalkk", "choose one of avatarforcing, lipforcing, livetalk"),
+        ({}, student(33), "lipforcing", "33 input channels are those of livetalk, avatarforcing, omniavatar"),
+        (
+            {METADATA_KEY: replace(LIVETALK, name="mine").to_json()},
+            student(33),
+            "livetalk",
+            "by its metadata that it is 'mine', not 'livetalk'; set profile to auto",
+        ),
         ({}, student(33, 512, own_encoder=True), None, "no profile in its metadata"),
-        ({}, student(33, 512, own_encoder=True), "livetalk", "leave the profile to the file"),
+        ({}, student(33, 512, own_encoder=True), "livetalk", "no profile in its metadata"),
         ({}, student(33, 1000), None, "1000 audio inputs are no multiple"),
         (
             {METADATA_KEY: MINI.to_json()},
