@@ -1,4 +1,4 @@
-"""The console command: a talking video without ComfyUI, by the student that the repository ships."""
+"""The console command: a talking video without ComfyUI, and an answer about any model file."""
 
 from __future__ import annotations
 
@@ -35,12 +35,22 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--vae", type=Path, default=MINI_VAE, help="the VAE it was trained with")
     make.add_argument("--seed", type=int, default=0)
     make.add_argument("--seconds", type=float, help="only the first seconds of the voice")
+    doctor = commands.add_parser("doctor", help="say what a model file is, what it lacks and where it goes")
+    doctor.add_argument("file", type=Path, help="a checkpoint, or the folder of a split one")
+    doctor.add_argument(
+        "--base", type=Path, help="for an adapter: the Wan network that it would be merged into"
+    )
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. What the user can mend is one sentence, without a traceback."""
     choice = parser().parse_args(arguments)
+    if choice.command == "doctor":
+        from .model_loaders.doctor import examine
+
+        print(examine(choice.file, base=choice.base))
+        return 0
     try:
         made = make(choice, on_progress=show)
     except (ValueError, OSError) as error:

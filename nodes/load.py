@@ -7,8 +7,12 @@ from comfy_api.latest import io, ui
 from .host import paths
 
 SEARCH_ALIASES = ["talking head", "avatar", "lip sync", "talking portrait"]
-PROFILES = ["auto", "livetalk", "lipforcing"]
+PROFILES = ["auto", "livetalk", "lipforcing", "avatarforcing", "omniavatar", "omniavatar_ls"]
 PRECISIONS = ["auto", "bf16", "fp16", "fp32"]
+PROFILE_TOOLTIP = (
+    "How the student was trained. auto reads it from the file; pick one only for a file whose tensors look alike, "
+    "such as a fine-tune. A choice that the file contradicts is refused."
+)
 
 
 class LoadStudent(io.ComfyNode):
@@ -28,15 +32,15 @@ class LoadStudent(io.ComfyNode):
                     "student",
                     options=paths.student_names(),
                     default=paths.MINI_STUDENT,
-                    tooltip="A file in models/diffusion_models. talkstream_mini comes with this pack.",
+                    tooltip="A file in models/diffusion_models, .safetensors or PyTorch's own; any shard of a split "
+                    "one stands for all of it. talkstream_mini comes with this pack.",
                 ),
                 io.Combo.Input(
                     "profile",
                     options=PROFILES,
                     default="auto",
                     optional=True,
-                    tooltip="How the student was trained. auto reads it from the file; pick one only for a file "
-                    "whose tensors look alike, such as a fine-tune.",
+                    tooltip=PROFILE_TOOLTIP,
                 ),
                 io.Combo.Input(
                     "precision",
@@ -47,6 +51,15 @@ class LoadStudent(io.ComfyNode):
                     tooltip="Number format to compute in. auto takes bf16 where the device is fast at it, else what "
                     "ComfyUI picks.",
                 ),
+                io.Combo.Input(
+                    "base",
+                    options=[paths.NONE, *paths.student_names()],
+                    default=paths.NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Only for an adapter in the manner of OmniAvatar: the Wan2.1-T2V network that it is "
+                    "merged into.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The student. LoRA and quantised files work as with any MODEL.")
@@ -55,12 +68,17 @@ class LoadStudent(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, student: str, profile: str = "auto", precision: str = "auto") -> io.NodeOutput:
+    def execute(
+        cls, student: str, profile: str = "auto", precision: str = "auto", base: str = paths.NONE
+    ) -> io.NodeOutput:
         """Loads through the host's own loader and shows what was recognised on the node."""
         from .host import progress
         from .host.student import load_student
 
-        model, summary = load_student(paths.student_path(student), profile=profile, precision=precision)
+        under = None if base == paths.NONE else paths.student_path(base)
+        model, summary = load_student(
+            paths.student_path(student), profile=profile, precision=precision, base=under
+        )
         progress.show_text(summary)
         return io.NodeOutput(model, ui=ui.PreviewText(summary))
 
@@ -96,6 +114,90 @@ class LoadVAERefiner(io.ComfyNode):
         from .host.refiner import refine_vae
 
         return io.NodeOutput(refine_vae(vae, paths.vae_path(refiner)))
+
+
+class UseModelAsStudent(io.ComfyNode):
+    """A MODEL from any loader as a student."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamUseModelAsStudent",
+            display_name="Use Model as Student",
+            category="TalkStream/load",
+            description="Lets a student stream that another loader opened: Load Diffusion Model, a GGUF loader, with "
+            "or without LoRAs. Those loaders leave the audio tensors out; they are read from the file here.",
+            search_aliases=[*SEARCH_ALIASES, "gguf", "fp8", "livetalk", "lip forcing"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The Wan network of a student. LoRAs may come before or after."
+                ),
+                io.Combo.Input(
+                    "audio_weights",
+                    options=paths.student_names(),
+                    tooltip="The student's own file, or one with its audio tensors alone, in models/diffusion_models. "
+                    "Only the audio tensors are read, 4 MB of a published student.",
+                ),
+                io.Combo.Input(
+                    "profile", options=PROFILES, default="auto", optional=True, tooltip=PROFILE_TOOLTIP
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The student, for Encode Speech and Stream Chunks.")],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(cls, model: io.Model.Type, audio_weights: str, profile: str = "auto") -> io.NodeOutput:
+        """Checks that network and audio tensors belong together, and shows what they are."""
+        from .host import progress
+        from .host.adopt import use_as_student
+
+        student, summary = use_as_student(model, paths.student_path(audio_weights), profile=profile)
+        progress.show_text(summary)
+        return io.NodeOutput(student, ui=ui.PreviewText(summary))
+
+
+class ModelDoctor(io.ComfyNode):
+    """What a model file is, and what it needs."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamModelDoctor",
+            display_name="Model Doctor",
+            category="TalkStream/load",
+            description="Says what a model file is, whether it is whole, what it lacks, what to get and where it goes. "
+            "Reads headers only, so it answers at once.",
+            search_aliases=["check model", "which model", "missing keys", "identify checkpoint"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=paths.model_file_names(),
+                    tooltip="Any file in ComfyUI's model folders, as folder/name.",
+                ),
+                io.Combo.Input(
+                    "base",
+                    options=[paths.NONE, *paths.student_names()],
+                    default=paths.NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For an adapter: the Wan2.1-T2V network that it would be merged into.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="report", tooltip="The answer, line by line.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, file: str, base: str = paths.NONE) -> io.NodeOutput:
+        """Examines the file and shows the answer on the node."""
+        from ..model_loaders.doctor import examine
+
+        under = None if base == paths.NONE else paths.student_path(base)
+        report = examine(paths.model_file_path(file), base=under)
+        return io.NodeOutput(report, ui=ui.PreviewText(report))
 
 
 class Examples(io.ComfyNode):

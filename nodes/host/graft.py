@@ -61,7 +61,10 @@ def profile_of(patcher: ModelPatcher) -> StudentProfile:
     """The profile a MODEL carries; raises ValueError where there is none."""
     profile = patcher.get_attachment(PROFILE_KEY)
     if profile is None:
-        raise ValueError("got a MODEL without a student profile: load the file with Load Student")
+        raise ValueError(
+            "got a MODEL without a student profile; insert Use Model as Student behind its loader, or load the file "
+            "with Load Student"
+        )
     return profile
 
 

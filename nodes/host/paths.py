@@ -11,6 +11,19 @@ from comfy.cli_args import args
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 MINI_STUDENT = "talkstream_mini.safetensors"
 MODEL_FOLDERS = ("diffusion_models", "vae")
+NONE = "none"
+"""What a list of files offers besides files."""
+EXAMINED_FOLDERS = (
+    "diffusion_models",
+    "loras",
+    "vae",
+    "vae_approx",
+    "text_encoders",
+    "audio_encoders",
+    "clip_vision",
+    "model_patches",
+    "checkpoints",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,47 @@ def vae_names() -> list[str]:
 def vae_path(name: str) -> Path:
     """Full path of a file from vae_names()."""
     return Path(folder_paths.get_full_path_or_raise("vae", name))
+
+
+def model_file_names() -> list[str]:
+    """Every file in the model folders that a student or its companions could lie in, as folder/name."""
+    return [
+        f"{folder}/{name}" for folder in EXAMINED_FOLDERS for name in folder_paths.get_filename_list(folder)
+    ]
+
+
+def model_file_path(name: str) -> Path:
+    """Full path of a file from model_file_names()."""
+    folder, _, rest = name.partition("/")
+    if folder not in EXAMINED_FOLDERS:
+        raise ValueError(f"got {name!r}, expected folder/name with one of {', '.join(EXAMINED_FOLDERS)}")
+    return Path(folder_paths.get_full_path_or_raise(folder, rest))
+
+
+def conditioning_names() -> list[str]:
+    """Safetensors files in ComfyUI's input folder, and in its output folder with the mark [output].
+
+    Those at the top and one folder down: an output folder may hold a hundred thousand files further below.
+    """
+    folders = {"": folder_paths.get_input_directory(), " [output]": folder_paths.get_output_directory()}
+    return [
+        f"{path.relative_to(folder).as_posix()}{mark}"
+        for mark, folder in folders.items()
+        for pattern in ("*.safetensors", "*/*.safetensors")
+        for path in sorted(Path(folder).glob(pattern))
+    ]
+
+
+def conditioning_path(name: str) -> Path:
+    """Full path of a file from conditioning_names(). Raises ValueError outside the two folders."""
+    return Path(folder_paths.get_annotated_filepath(name))
+
+
+def file_stamp(name: str) -> str:
+    """Text that changes when a file from conditioning_names() does; empty where it is gone."""
+    path = conditioning_path(name)
+    found = path.stat() if path.is_file() else None
+    return "" if found is None else f"{found.st_mtime_ns} {found.st_size}"
 
 
 def asset_names(folder: str, suffix: str) -> list[str]:

@@ -127,5 +127,5 @@ def test_a_model_without_a_profile_is_refused(host):
         def get_attachment(self, key):
             assert key == PROFILE_KEY
 
-    with pytest.raises(ValueError, match="Load Student"):
+    with pytest.raises(ValueError, match="insert Use Model as Student"):
         profile_of(Plain())

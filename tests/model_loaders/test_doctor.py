@@ -1,0 +1,86 @@
+"""Model Doctor's answers: the kind of file, its gaps by name, and what to get."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from talkstream import cli
+from talkstream.model_loaders.doctor import examine
+from talkstream.tests import fakes, layouts
+
+SIZES = {"dim": 128, "ffn_dim": 64, "layers": 6, "text_dim": 32, "audio_in": 4 * 14 * 16}
+LAYOUT = layouts.student(**SIZES, in_dim=33)
+
+
+def lines(path, **options) -> list[str]:
+    return examine(path, **options).splitlines()
+
+
+def test_a_whole_student_and_what_it_needs_beside_it(tmp_path):
+    told = lines(fakes.write_layout(tmp_path / "livetalk.safetensors", LAYOUT))
+    assert told[1] == "it is an AudioPack student (width 128, 6 layers, 33 input channels)"
+    assert told[2].startswith(f"holds {len(LAYOUT)} tensors, 0.00 GB ({len(LAYOUT)} in F32)")
+    assert "verdict: a whole student, streams" in told
+    kv_gb = 2 * 128 * 1024 * 6 * 2 * 15 / 1e9  # bf16 keys and values of a window of 15 latents
+    assert any(f"KV cache {kv_gb:.2f} + VAE cache 1.24" in line for line in told)
+    assert any(line.endswith("goes into models/audio_encoders") for line in told)
+    assert any("CC BY-NC-SA" in line for line in told)
+
+
+def test_gaps_are_listed_by_name(tmp_path):
+    layout = {name: shape for name, shape in LAYOUT.items() if ".4.ffn." not in name} | {"stranger": (2,)}
+    told = lines(fakes.write_layout(tmp_path / "part.safetensors", layout))
+    assert [line for line in told if line.startswith("missing: ")] == [
+        f"missing: blocks.4.ffn.{part}" for part in ("0.weight", "0.bias", "2.weight", "2.bias")
+    ]
+    assert "unknown: stranger" in told
+    many = {name: shape for name, shape in LAYOUT.items() if ".cross_attn." not in name}
+    told = lines(fakes.write_layout(tmp_path / "less.safetensors", many))
+    assert told[-1] == "missing: and 48 more"
+
+
+def test_what_loads_but_does_not_stream(tmp_path):
+    tensors = fakes.random_tensors(LAYOUT)
+    weight = tensors.pop("blocks.0.ffn.0.weight")
+    tensors |= {
+        "blocks.0.ffn.0.base_layer.weight": weight,
+        "blocks.0.ffn.0.lora_A.default.weight": torch.zeros(2, 128),
+        "blocks.0.ffn.0.lora_B.default.weight": torch.zeros(64, 2),
+    }
+    torch.save({"generator": tensors}, tmp_path / "model.pt")
+    told = lines(tmp_path / "model.pt")
+    assert "note: 1 adapters merged in float32" in told
+    assert any(
+        line.startswith("verdict: loads but does not stream: it denoises four chunks") for line in told
+    )
+
+
+@pytest.mark.parametrize(("dim", "source"), [(1536, "Wan2.1-T2V-1.3B"), (5120, "Wan2.1-T2V-14B")])
+def test_an_adapter_names_the_network_below_it(tmp_path, dim, source):
+    layout = layouts.lora(dim=dim, layers=1, rank=1) | {"patch_embedding.bias": (dim,)}
+    path = fakes.write_layout(tmp_path / "omniavatar.safetensors", layout)
+    assert any(line.startswith("needs: ") and source in line for line in lines(path))
+
+
+def test_other_files_and_no_files(tmp_path):
+    vae = lines(fakes.write_layout(tmp_path / "vae.safetensors", layouts.wan_vae(dim=4)))
+    assert vae[1] == "it is a Wan VAE"
+    assert any(line.startswith("verdict: not a student; load it with Load VAE") for line in vae)
+    assert any("GAIR/LiveTalk-1.3B-V0.1) goes into models/diffusion_models" in line for line in vae)
+    half = lines(
+        fakes.write_layout(tmp_path / "a.safetensors", layouts.audio_pack(dim=128, layers=6, audio_in=8))
+    )
+    assert "Use Model as Student" in half[-1]
+    (tmp_path / "page.safetensors").write_bytes(b"<!DOCTYPE html>" + bytes(40))
+    assert "is a web page" in lines(tmp_path / "page.safetensors")[0]
+    assert "does not exist" in lines(tmp_path / "absent.safetensors")[0]
+
+
+def test_the_console_command_says_the_same(tmp_path, capsys):
+    path = tmp_path / "wan.safetensors"
+    save_file(fakes.random_tensors(layouts.wan(dim=128, ffn_dim=8, layers=1, in_dim=16)), str(path))
+    assert cli.main(["doctor", str(path)]) == 0
+    assert capsys.readouterr().out.strip() == examine(path)
+    assert "a Wan text-to-video model" in examine(path)
