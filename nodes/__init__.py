@@ -24,12 +24,16 @@ class TalkStreamExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of the data flow."""
-        from . import decode, encode, load, schedule, stream, upscale, write
+        from . import decode, encode, load, schedule, stream, text, upscale, write
 
         return [
             load.LoadStudent,
+            load.UseModelAsStudent,
+            load.ModelDoctor,
             load.LoadVAERefiner,
             load.Examples,
+            text.SaveConditioning,
+            text.LoadConditioning,
             encode.EncodeSpeech,
             encode.EncodeReference,
             schedule.StepSchedule,
