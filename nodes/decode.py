@@ -6,6 +6,8 @@ from comfy_api.latest import io
 
 from .types import FramesSocket, Stream, StreamSocket
 
+TINY_SCALES = ["auto", "normalised (taew2_1)", "raw (lighttaew2_1)"]
+
 
 class DecodeStream(io.ComfyNode):
     """A stream of pictures, described."""
@@ -22,7 +24,11 @@ class DecodeStream(io.ComfyNode):
             search_aliases=["vae decode", "streaming decode"],
             inputs=[
                 StreamSocket.Input("stream", tooltip="From Stream Chunks."),
-                io.Vae.Input("vae", tooltip="The VAE that Encode Reference used."),
+                io.Vae.Input(
+                    "vae",
+                    tooltip="The VAE that Encode Reference used, or a tiny decoder of Wan 2.1 (taew2_1, lighttaew2_1): "
+                    "much faster, with softer mouths and teeth.",
+                ),
                 io.Combo.Input(
                     "precision",
                     options=["auto", "as loaded"],
@@ -32,6 +38,21 @@ class DecodeStream(io.ComfyNode):
                     tooltip="Number format to decode in. auto takes bf16 on a CPU that is fast at it. as loaded: "
                     "the VAE's own, for the same pictures as VAE Decode.",
                 ),
+                io.Vae.Input(
+                    "preview_vae",
+                    optional=True,
+                    tooltip="A tiny decoder for the live preview alone; the file is decoded by vae. The preview then "
+                    "comes before the slow decoder has run.",
+                ),
+                io.Combo.Input(
+                    "tiny_latents",
+                    options=TINY_SCALES,
+                    default=TINY_SCALES[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="Which latents a tiny decoder was trained on. auto goes by its file name, then by its "
+                    "number format; wrong colours mean that the other one is right.",
+                ),
             ],
             outputs=[
                 FramesSocket.Output(display_name="frames", tooltip="For Save Stream or Collect Frames.")
@@ -39,8 +60,20 @@ class DecodeStream(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, stream: Stream, vae: io.Vae.Type, precision: str = "auto") -> io.NodeOutput:
-        """Checks the VAE against the student."""
-        from .plan import plan_frames
+    def execute(
+        cls,
+        stream: Stream,
+        vae: io.Vae.Type,
+        precision: str = "auto",
+        preview_vae: io.Vae.Type | None = None,
+        tiny_latents: str = TINY_SCALES[0],
+    ) -> io.NodeOutput:
+        """Checks the VAEs against the student and shows what the run will hold in memory."""
+        from .host import progress
+        from .plan import plan_frames, plan_memory
 
-        return io.NodeOutput(plan_frames(stream, vae, precision=precision))
+        frames = plan_frames(
+            stream, vae, precision=precision, preview_vae=preview_vae, tiny_scale=tiny_latents.split(" ")[0]
+        )
+        progress.show_text(str(plan_memory(frames)))
+        return io.NodeOutput(frames)

@@ -11,11 +11,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..networks.cache_spec import CacheSpec
+from ..networks.memory_plan import MemoryPlan
 from ..networks.profile import StudentProfile
 from ..samplers.schedule import Schedule
 from ..streaming.spec import StreamSpec
+from .host import decoders
 from .host import vae as host_vae
 from .host.graft import profile_of, text_width
+from .sessions import cache_dtype
 from .types import CacheChoice, Frames, Reference, Speech, Stream
 from .voice import heard_samples
 
@@ -75,7 +78,9 @@ def levels_of(sigmas: Tensor | None, profile: StudentProfile) -> Tensor | tuple[
 
 
 def check_student(model: io.Model.Type, profile: StudentProfile, speech: Speech) -> None:
-    """One student everywhere, and one that starts from a portrait."""
+    """A network that streams, the same one everywhere, and one that starts from a portrait."""
+    if profile.offline:
+        raise ValueError(f"{profile.name!r} loads but does not stream: {profile.offline}")
     if speech.profile != profile:
         raise ValueError(
             f"the voice was prepared for the student {speech.profile.name!r}, the MODEL is {profile.name!r}; connect "
@@ -138,10 +143,24 @@ def text_of(
     return rows_BMD
 
 
-def plan_frames(stream: Stream, vae: io.Vae.Type, *, precision: str) -> Frames:
-    """The stream's pictures. Raises ValueError for a VAE that the student was not trained with."""
+def plan_frames(
+    stream: Stream,
+    vae: io.Vae.Type,
+    *,
+    precision: str,
+    preview_vae: io.Vae.Type | None = None,
+    tiny_scale: str = "auto",
+) -> Frames:
+    """The stream's pictures. Raises ValueError for a VAE that cannot show the student's latents."""
     profile = stream.profile
-    host_vae.check_vae(vae, student=profile.name)
+    if preview_vae is not None and not decoders.is_tiny(preview_vae):
+        raise ValueError(
+            "preview_vae got a full VAE, which would decode everything twice; connect a tiny decoder (taew2_1, "
+            "lighttaew2_1), or leave it open"
+        )
+    for shown in (vae, preview_vae):
+        if shown is not None:
+            decoders.check_decoder(shown, student=profile.name)
     return Frames(
         stream=stream,
         vae=vae,
@@ -150,4 +169,23 @@ def plan_frames(stream: Stream, vae: io.Vae.Type, *, precision: str) -> Frames:
         height=stream.reference.height,
         fps=Fraction(profile.fps_num, profile.fps_den),
         frames=stream.spec.frames,
+        preview_vae=preview_vae,
+        tiny_scale=tiny_scale,
+    )
+
+
+def plan_memory(frames: Frames) -> MemoryPlan:
+    """What the run will hold: weights of all its models, KV cache, the decoder's carried frames."""
+    spec, network = frames.stream.spec, frames.stream.model.model.diffusion_model
+    latent = {"latent_height": spec.latent_height, "latent_width": spec.latent_width}
+    cache = spec.cache_spec.bytes(
+        layers=network.num_layers,
+        dim=network.dim,
+        tokens=spec.grid[0] * spec.grid[1],
+        itemsize=cache_dtype(frames.stream).itemsize,
+    )
+    return MemoryPlan(
+        weights=sum(model.model_size() for model in frames.get_models()),
+        cache=cache,
+        decoder=decoders.kept_bytes(frames.vae, dtype=frames.decoding_dtype, **latent),
     )

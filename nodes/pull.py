@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,14 +16,18 @@ from ..streaming.session import Latents, StreamSession
 from .enlarge import enlargers_of
 from .host import memory, progress
 from .host import vae as host_vae
+from .host.decoders import HostTinyDecoder, open_decoder
 from .host.finishing import FINISH
 from .host.graft import HostNetwork
 from .host.pictures import to_picture
 from .host.upscale import upscale_bytes
 from .host.vae import HostDecoder
+from .plan import plan_memory
 from .sessions import open_session, stream_bytes
 from .stages import DECODE, STREAM, stage
 from .types import DecodedChunk, Frames
+
+logger = logging.getLogger(__name__)
 
 STREAM_CLASS, DECODE_CLASS = "TalkStreamStreamChunks", "TalkStreamDecodeStream"
 
@@ -44,7 +49,8 @@ class Pull:
         self.enlargers = enlargers_of(frames, node_id=node_id, prompt=prompt)
         self.residency = memory.Residency([])
         self.session: StreamSession | None = None
-        self.decoder: HostDecoder | None = None
+        self.decoder: HostDecoder | HostTinyDecoder | None = None
+        self.preview_decoder: HostTinyDecoder | None = None
 
     def chunks(self) -> Iterator[DecodedChunk]:
         """The stream in order, to its end or to the chunk after which it was asked to finish."""
@@ -82,13 +88,21 @@ class Pull:
             bar.finish()
 
     def _decode(self, latents: Latents) -> DecodedChunk:
-        """One chunk latent by latent; the newest picture is shown on Decode Stream when a preview is due."""
-        pictures = self.decoder.decode(latents.latent_BCTHW)[latents.skip : latents.skip + latents.frames]
-        done = latents.first_frame + len(pictures)
-        if len(pictures) and self.decode_bar.wants_preview():
-            self.decode_bar.preview(done, to_picture(to_bytes(pictures[-1], low=0.0).numpy()))
-        self.decode_bar.update(done)
+        """One chunk; its newest picture is shown on Decode Stream when a preview is due, by the tiny decoder if any."""
+        shown = slice(latents.skip, latents.skip + latents.frames)
+        if self.preview_decoder is not None:
+            self._preview(latents, self.preview_decoder.decode(latents.latent_BCTHW)[shown])
+        pictures = self.decoder.decode(latents.latent_BCTHW)[shown]
+        if self.preview_decoder is None:
+            self._preview(latents, pictures)
+        self.decode_bar.update(latents.first_frame + len(pictures))
         return DecodedChunk(latents.index, latents.first_frame, pictures, latents.latent_BCTHW)
+
+    def _preview(self, latents: Latents, pictures_FHWC: Tensor) -> None:
+        """Show the newest picture of a chunk, when it is time for one."""
+        if len(pictures_FHWC) and self.decode_bar.wants_preview():
+            picture = to_picture(to_bytes(pictures_FHWC[-1], low=0.0).numpy())
+            self.decode_bar.preview(latents.first_frame + len(pictures_FHWC), picture)
 
 
 @contextmanager
@@ -96,6 +110,7 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
     """Loads the models, opens the session, and closes everything again, whatever happens."""
     stream = frames.stream
     pull = Pull(frames, node_id=node_id, prompt=prompt)
+    logger.info("%s", plan_memory(frames))
     with ExitStack() as stack:
         stack.callback(pull.close)
         stack.enter_context(FINISH.running(progress.executing_prompt(), node_id))
@@ -105,7 +120,11 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
             network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
             session = open_session(stream, network, noise=SeededNoise(stream.seed), on_step=pull.on_step)
             pull.session = stack.enter_context(session)
-        pull.decoder = stack.enter_context(HostDecoder(frames.vae, dtype=frames.decoding_dtype))
+        decoder = open_decoder(frames.vae, dtype=frames.decoding_dtype, scale=frames.tiny_scale)
+        pull.decoder = stack.enter_context(decoder)
+        if frames.preview_vae is not None:
+            tiny = HostTinyDecoder(frames.preview_vae, scale=frames.tiny_scale)
+            pull.preview_decoder = stack.enter_context(tiny)
         yield pull
 
 

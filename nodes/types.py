@@ -103,6 +103,7 @@ class Frames(HoldsModels):
     """Pictures that can be pulled one chunk after another: a stream, the VAE that shows it, and upscale models.
 
     width, height: of the pictures as they are pulled; upscalers: the host's UPSCALE_MODELs in their order.
+    preview_vae: a tiny decoder for the live preview alone, or None. tiny_scale: which latents tiny decoders take.
     """
 
     stream: Stream
@@ -113,14 +114,17 @@ class Frames(HoldsModels):
     fps: Fraction
     frames: int
     upscalers: tuple[Any, ...] = ()
+    preview_vae: Any = None
+    tiny_scale: str = "auto"
 
     def get_models(self) -> list[Any]:
         """The stream's models and those that show it."""
         return [*self.stream.get_models(), *self.picture_models()]
 
     def picture_models(self) -> list[Any]:
-        """The VAE and the upscale models."""
-        return [self.vae.patcher, *(model.patcher for model in self.upscalers)]
+        """The VAEs and the upscale models."""
+        preview = [] if self.preview_vae is None else [self.preview_vae.patcher]
+        return [self.vae.patcher, *preview, *(model.patcher for model in self.upscalers)]
 
 
 @dataclass(frozen=True)
