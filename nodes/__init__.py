@@ -24,7 +24,7 @@ class TalkStreamExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of the data flow."""
-        from . import decode, encode, load, schedule, stream, text, upscale, write
+        from . import decode, encode, load, schedule, stream, teacher, text, upscale, write
 
         return [
             load.LoadStudent,
@@ -40,6 +40,7 @@ class TalkStreamExtension(ComfyExtension):
             schedule.KVCache,
             stream.StreamChunks,
             stream.ChunkSampler,
+            teacher.TeacherClip,
             decode.DecodeStream,
             upscale.UpscaleStream,
             write.SaveStream,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from comfy_api.latest import io
+
 from ..audio.rates import frame_count, latents_for_frames
 from ..audio.sources import ClipSource
 from ..streaming.speech import MelSpeech, SpeechTokens
@@ -15,7 +17,7 @@ def open_speech(stream: Stream) -> SpeechTokens:
     """Tokens of the stream's voice, by the student's own encoder or through the host's AUDIO_ENCODER."""
     profile = stream.profile
     if profile.speech.encoder != "mel":
-        return open_wav2vec2(stream)
+        return open_wav2vec2(stream.model, stream.speech)
     modules = audio_modules(stream.model)
     return MelSpeech(
         ClipSource(stream.speech.samples_CS, stream.speech.sample_rate),
@@ -25,11 +27,11 @@ def open_speech(stream: Stream) -> SpeechTokens:
     )
 
 
-def open_wav2vec2(stream: Stream) -> WholeClipSpeech | WindowedSpeech:
+def open_wav2vec2(model: io.Model.Type, speech: Speech) -> WholeClipSpeech | WindowedSpeech:
     """Tokens through the host's AUDIO_ENCODER. The whole voice is heard even where only its beginning is shown."""
-    speech, profile = stream.speech, stream.profile
+    profile = speech.profile
     source = ClipSource(speech.samples_CS, speech.sample_rate)
-    audio_proj = audio_modules(stream.model).audio_proj
+    audio_proj = audio_modules(model).audio_proj
     rate = {"fps_num": profile.fps_num, "fps_den": profile.fps_den}
     if speech.window == "windows":
         return WindowedSpeech(
