@@ -6,6 +6,7 @@ files that tell their alpha are merged at alpha / rank.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,10 +82,9 @@ def _merged(tensors: LazyTensors, adapter: Mapping[str, Recipe]) -> Merged:
         if up not in adapter or not isinstance(recipes.get(weight), Stored):
             continue
         stored = [recipe.parts[0] for recipe in (recipes[weight], adapter[name], adapter[up])]
-        rank = tensors.checkpoint.tensors[stored[1]].shape[0]
+        rank = _checked_rank(tensors, weight, stored)
         alpha = alphas.get(match["layer"])
         recipe = LowRank(*stored, UNTOLD_SCALE if alpha is None else alpha / rank)
-        _check_pair(tensors, weight, recipe)
         recipes[weight], pairs = recipe, pairs + 1
         for used in (name, up, f"{match['layer']}.alpha"):
             recipes.pop(used, None)
@@ -96,21 +96,24 @@ def _alphas(tensors: LazyTensors, adapter: Mapping[str, Recipe]) -> dict[str, fl
     named = {
         name.removesuffix(".alpha"): recipe.parts[0]
         for name, recipe in adapter.items()
-        if name.endswith(".alpha")
+        if name.endswith(".alpha") and math.prod(tensors.checkpoint.tensors[recipe.parts[0]].shape) == 1
     }
     values = tensors.checkpoint.load(named.values()) if named else {}
     return {layer: float(values[stored]) for layer, stored in named.items()}
 
 
-def _check_pair(tensors: LazyTensors, weight: str, recipe: LowRank) -> None:
-    base, down, up = (tensors.checkpoint.tensors[part] for part in recipe.parts)
+def _checked_rank(tensors: LazyTensors, weight: str, stored: list[str]) -> int:
+    """The rank of a pair that fits its layer. stored: base, down, up in the file."""
+    base, down, up = (tensors.checkpoint.tensors[name] for name in stored)
     if base.dtype.startswith("F8") or base.dtype in ("I8", "U8"):
         raise ValueError(
             f"the network under the adapter is stored in {base.dtype}, to which nothing can be added exactly; "
             "use its bf16 or fp16 file"
         )
-    if (up.shape[0], *down.shape[1:]) != base.shape or up.shape[1] != down.shape[0]:
-        raise ValueError(_other_size(weight, [up.shape[0], *down.shape[1:]], list(base.shape)))
+    rank, got = down.shape[:1], (*up.shape[:1], *down.shape[1:])
+    if got != base.shape or up.shape[1:2] != rank or rank in ((), (0,)):
+        raise ValueError(_other_size(weight, list(got), list(base.shape)))
+    return rank[0]
 
 
 def _other_size(name: str, got: list[int], expected: list[int]) -> str:

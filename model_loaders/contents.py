@@ -10,7 +10,7 @@ from typing import Literal
 from .adapters import is_adapter, is_unmerged, merge_over, merge_own
 from .checkpoint import read_checkpoint
 from .key_maps import from_diffusers, network_prefix, split_training, strip_wrappers
-from .recipes import LazyTensors, Recipe, Scaled, Stored
+from .recipes import LazyTensors, Scaled
 from .safetensors_file import read_tensors
 from .tensors import FileReader, joined
 
@@ -100,8 +100,7 @@ def _flat(path: Path, read: FileReader) -> Contents:
         if beside:
             parts = ", ".join(sorted({name.split(".")[0] for name in beside}))
             notes = (*notes, f"{len(beside)} tensors of its training left aside ({parts})")
-    recipes: dict[str, Recipe] = {name: Stored(stored) for name, stored in from_diffusers(flat).items()}
-    return Contents(LazyTensors(checkpoint, recipes), "plain", notes)
+    return Contents(LazyTensors(checkpoint, from_diffusers(flat)), "plain", notes)
 
 
 def _with_own_adapters(contents: Contents) -> Contents:
@@ -116,9 +115,7 @@ def _over_base(contents: Contents, base: str | Path | None, read: FileReader) ->
     under = _flat(Path(base), read)
     both = joined(under.tensors.checkpoint, contents.tensors.checkpoint, base_mark=_BASE, over_mark=_ADAPTER)
     lower, upper = (
-        LazyTensors(
-            both, {name: Stored(mark + recipe.parts[0]) for name, recipe in part.tensors.recipes.items()}
-        )
+        LazyTensors(both, {name: mark + recipe.parts[0] for name, recipe in part.tensors.recipes.items()})
         for mark, part in ((_BASE, under), (_ADAPTER, contents))
     )
     merged = merge_over(lower, upper)

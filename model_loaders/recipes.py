@@ -90,9 +90,12 @@ class Scaled:
 class LazyTensors(Mapping[str, "Tensor"]):
     """Tensors of a checkpoint under our names, each made when it is asked for."""
 
-    def __init__(self, checkpoint: Checkpoint, recipes: Mapping[str, Recipe]) -> None:
+    def __init__(self, checkpoint: Checkpoint, recipes: Mapping[str, Recipe | str]) -> None:
+        """recipes: a text stands for the tensor stored under this name."""
         self.checkpoint = checkpoint
-        self.recipes = dict(recipes)
+        self.recipes: dict[str, Recipe] = {
+            name: Stored(recipe) if isinstance(recipe, str) else recipe for name, recipe in recipes.items()
+        }
 
     def __getitem__(self, name: str) -> Tensor:
         return self.subset([name]).read()[name]

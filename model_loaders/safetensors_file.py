@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .tensors import Checkpoint, FileReader, TensorHeader
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 _LENGTH_BYTES = 8
 _START_BYTES = 32  # enough to recognise other kinds of files
 _HEADER_LIMIT_BYTES = 100_000_000  # the format's own limit
+_NAME_LIMIT, _AXES_LIMIT = 1000, 16  # more than any network has
+_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
 _FOREIGN_STARTS = (
     (b"\x80\x04", "a Python pickle", "ask its author for a safetensors file"),
     (b"GGUF", "a GGUF file", "load it with a GGUF loader and connect its MODEL to Use Model as Student"),
@@ -34,9 +42,12 @@ _FOREIGN_STARTS = (
 
 
 def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
-    """Read only these tensors, on the CPU and in their stored type."""
-    with safe_open(str(path), framework="pt", device="cpu") as opened:
-        return {name: opened.get_tensor(name) for name in names}
+    """Read only these tensors, on the CPU and in their stored type. Raises ValueError for a damaged file."""
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as opened:
+            return {name: opened.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read ({error}); download it again") from error
 
 
 def read_safetensors(path: Path, *, read: FileReader = read_tensors) -> Checkpoint:
@@ -48,7 +59,7 @@ def read_safetensors(path: Path, *, read: FileReader = read_tensors) -> Checkpoi
     size = path.stat().st_size
     with path.open("rb") as file:
         header, data_start = _parse_header(path, file, size)
-    metadata = header.pop("__metadata__", {})
+    metadata = _checked_metadata(path, header.pop("__metadata__", {}))
     tensors = {name: _tensor_header(path, name, entry) for name, entry in header.items()}
     promised = max((entry["data_offsets"][1] for entry in header.values()), default=0)
     _check_whole(path, tensors, promised=promised, data_bytes=size - data_start)
@@ -71,7 +82,7 @@ def _parse_header(path: Path, file: BinaryIO, size: int) -> tuple[dict, int]:
     file.seek(_LENGTH_BYTES)
     try:
         header = json.loads(file.read(length))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} has a damaged safetensors header ({error}); download it again") from error
     return header, _LENGTH_BYTES + length
 
@@ -84,12 +95,37 @@ def _foreign_file(path: Path, start: bytes) -> ValueError:
     return ValueError(f"{path} is not a safetensors file, whatever its name says; pick another checkpoint")
 
 
+def _checked_metadata(path: Path, metadata: object) -> dict[str, str]:
+    if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
+        return metadata
+    raise ValueError(f"{path} has damaged metadata, expected names and texts; download it again")
+
+
 def _tensor_header(path: Path, name: str, entry: dict) -> TensorHeader:
     try:
-        start, end = entry["data_offsets"]
-        return TensorHeader(entry["dtype"], tuple(entry["shape"]), end - start)
+        (start, end), shape, dtype = entry["data_offsets"], tuple(entry["shape"]), entry["dtype"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has a damaged safetensors header at {name!r}; download it again") from error
+        raise _damaged_at(path, name) from error
+    if not (name.isprintable() and len(name) <= _NAME_LIMIT and _is_sound(dtype, shape, start, end)):
+        raise _damaged_at(path, name)
+    return TensorHeader(dtype, shape, end - start)
+
+
+def _damaged_at(path: Path, name: str) -> ValueError:
+    return ValueError(f"{path} has a damaged safetensors header at {name[:80]!r}; download it again")
+
+
+def _is_sound(dtype: object, shape: tuple[object, ...], start: object, end: object) -> bool:
+    """Whether axes and offsets are whole numbers that agree with each other."""
+    numbers = (*shape, start, end)
+    if not isinstance(dtype, str) or not all(type(number) is int and number >= 0 for number in numbers):
+        return False
+    size = _BYTES.get(dtype)
+    return (
+        len(shape) <= _AXES_LIMIT
+        and start <= end
+        and (size is None or end - start == size * math.prod(shape))
+    )
 
 
 def _check_whole(path: Path, tensors: dict[str, TensorHeader], *, promised: int, data_bytes: int) -> None:

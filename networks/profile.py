@@ -335,7 +335,7 @@ OMNIAVATAR_LS = replace(
     name="omniavatar_ls",
     clamp_first_latent=False,
     first_mask_bit=1,
-    offline=_TEACHER.format(student="Lip Forcing"),
+    offline=_TEACHER.format(student="Lip Forcing") + ", or run one clip with Teacher Clip and core's KSampler",
 )
 
 PROFILES: dict[str, StudentProfile] = {

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from talkstream.model_loaders.checkpoint import read_checkpoint
-from talkstream.model_loaders.recipes import LazyTensors, Stored
+from talkstream.model_loaders.recipes import LazyTensors
 from talkstream.tests import fakes, layouts
 
 TINY = layouts.student(dim=128, ffn_dim=32, layers=6, in_dim=33, text_dim=16, audio_in=64)
@@ -42,9 +42,7 @@ def test_tensors_are_read_one_by_one_and_bit_for_bit(student):
     loaded = checkpoint.load(["head.modulation"])
     assert list(loaded) == ["head.modulation"]
     assert torch.equal(loaded["head.modulation"], expected["head.modulation"])
-    lazy = LazyTensors(
-        checkpoint, {"ours": Stored("blocks.0.modulation"), "theirs": Stored("head.head.bias")}
-    )
+    lazy = LazyTensors(checkpoint, {"ours": "blocks.0.modulation", "theirs": "head.head.bias"})
     assert torch.equal(lazy["ours"], expected["blocks.0.modulation"])
     assert list(lazy.subset(["theirs"])) == ["theirs"]
     assert torch.equal(lazy.read()["theirs"], expected["head.head.bias"])
