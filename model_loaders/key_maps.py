@@ -29,6 +29,7 @@ ANCHORS = (
     "blocks.0.modulation",
     "audio_proj.proj.weight",
     "audio_proj.proj1.weight",
+    "multitalk_audio_proj.proj1.weight",
     "audio_cond_projs.0.weight",
     "patch_embedding.lora_A.weight",
     "blocks.0.self_attn.q.lora_A.weight",

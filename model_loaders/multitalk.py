@@ -6,7 +6,6 @@ image-to-video network (seven shards, or one file). All have the same 1303 + 330
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from ..networks.multitalk_profiles import MULTITALK_PROFILES
 from ..networks.profile import METADATA_KEY, StudentProfile
 from ..networks.wan import WanConfig
 from .accounting import account, expected_shapes
-from .checkpoint import Checkpoint, LazyTensors, read_checkpoint
+from .contents import Contents, read_contents
 from .detect import HEAD_WIDTH, is_quantisation_key, is_quantised
-from .key_maps import strip_wrappers
+from .recipes import LazyTensors
+from .safetensors_file import read_tensors
+from .tensors import FileReader
 
-INDEX_END = ".safetensors.index.json"
 OTHER_SPELLING = "multitalk_audio_proj."
 SLOT_WIDTH = 768
 _SIZES = {1536: "1.3B", 5120: "14B"}
@@ -48,7 +48,8 @@ class JoinedTensors(Mapping[str, "Tensor"]):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> axes, from the headers."""
-        return {name: part.checkpoint.tensors[part.names[name]].shape for name, part in self._parts.items()}
+        shapes = {id(part): part.shapes for part in self._parts.values()}
+        return {name: shapes[id(part)][name] for name, part in self._parts.items()}
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Read these in one opening of each file."""
@@ -105,21 +106,25 @@ def is_audio(name: str) -> bool:
 
 
 def open_multitalk(
-    path: str | Path, *, audio: str | Path | None = None, choice: str | None = None
+    path: str | Path,
+    *,
+    audio: str | Path | None = None,
+    choice: str | None = None,
+    read: FileReader = read_tensors,
 ) -> MultiTalkStudent:
     """Recognise a student by the headers of its files and check that it is whole; no weights are read.
 
     path: a file, an index, a folder with one, or any shard beside its index. audio: the audio part, where it is a
-    file of its own. choice: name of a profile, or None for the file's own or the likeliest.
+    file of its own. choice: name of a profile, or None for the file's own or the likeliest. read: how to read tensors
+    of safetensors files, where a host has a better way.
 
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: one sentence that starts with the path: a part is missing or another kind of network, tensors
             missing or unknown, no such profile.
     """
-    files = [*find_files(path), *(find_files(audio) if audio is not None else ())]
-    checkpoints = [read_checkpoint(file) for file in files]
-    tensors = JoinedTensors(LazyTensors(checkpoint, flat_names(checkpoint)) for checkpoint in checkpoints)
+    parts = [read_contents(file, read=read) for file in (path, audio) if file is not None]
+    tensors = JoinedTensors(_spelled(part.tensors) for part in parts)
     shapes = tensors.shapes
     try:
         _check_parts(shapes)
@@ -128,41 +133,17 @@ def open_multitalk(
         report = account(shapes, expected_shapes(config), quantised=quantised)
         if not report.complete:
             raise ValueError(report.sentence())
-        profile = _profile(checkpoints, choice=choice, pair=audio is not None)
+        profile = _profile(parts, choice=choice, pair=audio is not None)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return MultiTalkStudent(tuple(files), config, profile, tensors, quantised)
+    files = tuple(file for part in parts for file in part.tensors.checkpoint.files)
+    return MultiTalkStudent(files, config, profile, tensors, quantised)
 
 
-def find_files(path: str | Path) -> tuple[Path, ...]:
-    """The safetensors files behind a file, an index, a shard of an index beside it, or a folder with one index.
-
-    Raises:
-        FileNotFoundError: the index or a shard it names is not there.
-        ValueError: a folder holds no index, or more than one.
-    """
-    path = Path(path)
-    if path.is_dir():
-        found = sorted(path.glob("*" + INDEX_END))
-        if len(found) != 1:
-            raise ValueError(
-                f"{path} holds {len(found)} files named *{INDEX_END}; pick the .safetensors file or the index itself"
-            )
-        return _shards(found[0])
-    if path.name.endswith(INDEX_END):
-        return _shards(path)
-    beside = [
-        index for index in path.parent.glob("*" + INDEX_END) if path.name in _weight_map(index).values()
-    ]
-    return _shards(beside[0]) if beside else (path,)
-
-
-def flat_names(checkpoint: Checkpoint) -> dict[str, str]:
-    """Our name -> name in the file: wrappers stripped, the audio part in InfiniteTalk's spelling."""
-    stripped = strip_wrappers(
-        {name.replace(OTHER_SPELLING, "audio_proj."): name for name in checkpoint.tensors}
-    )
-    return dict(stripped)
+def _spelled(tensors: LazyTensors) -> LazyTensors:
+    """The same tensors with the audio part in InfiniteTalk's spelling."""
+    names = {name.replace(OTHER_SPELLING, "audio_proj."): recipe for name, recipe in tensors.recipes.items()}
+    return tensors.changed(names)
 
 
 def read_multitalk_config(shapes: Shapes) -> WanConfig:
@@ -224,8 +205,8 @@ def _check_parts(shapes: Shapes) -> None:
         )
 
 
-def _profile(checkpoints: list[Checkpoint], *, choice: str | None, pair: bool) -> StudentProfile:
-    own = next((c.metadata[METADATA_KEY] for c in checkpoints if METADATA_KEY in c.metadata), None)
+def _profile(parts: list[Contents], *, choice: str | None, pair: bool) -> StudentProfile:
+    own = next((part.metadata[METADATA_KEY] for part in parts if METADATA_KEY in part.metadata), None)
     if choice is not None:
         if choice not in MULTITALK_PROFILES:
             raise ValueError(
@@ -241,24 +222,3 @@ def _profile(checkpoints: list[Checkpoint], *, choice: str | None, pair: bool) -
         else "one whole network, as FlashTalk is"
     )
     return replace(MULTITALK_PROFILES[name], source=f"its form: {kind}; choose another if it is not")
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
-    names = dict.fromkeys(_weight_map(index).values())
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{index} names {len(names)} shards, of which {', '.join(missing)} is not beside it; download it too"
-        )
-    return tuple(index.parent / name for name in names)
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor name -> file name. Raises ValueError for an index that cannot be read."""
-    if not index.is_file():
-        raise FileNotFoundError(f"{index} does not exist; put the file there or pick another one")
-    try:
-        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): Path(str(file)).name for name, file in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of shards ({error}); download it again") from error

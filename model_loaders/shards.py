@@ -95,7 +95,8 @@ def _joined(path: Path, names: list[str], *, read: FileReader) -> Checkpoint:
     def load(wanted: Iterable[str]) -> dict[str, Tensor]:
         return _load_by_file(parts, home, wanted)
 
-    return Checkpoint(path, tensors, metadata, load, f"{len(names)} shards")
+    shards = tuple(path.parent / name for name in names)
+    return Checkpoint(path, tensors, metadata, load, f"{len(names)} shards", shards)
 
 
 def _load_by_file(

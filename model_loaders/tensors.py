@@ -29,6 +29,7 @@ class Checkpoint:
 
     load: reads only the tensors of these names, on the CPU and in their stored type.
     form: how it is stored, for a node, such as "6 shards"; empty for one safetensors file.
+    shards: the files of a split checkpoint, otherwise empty.
     """
 
     path: Path
@@ -36,6 +37,12 @@ class Checkpoint:
     metadata: Mapping[str, str]
     load: Callable[[Iterable[str]], dict[str, Tensor]]
     form: str = ""
+    shards: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the tensors lie in."""
+        return self.shards or (self.path,)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

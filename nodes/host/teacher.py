@@ -14,7 +14,7 @@ from torch import Tensor
 from ...networks.audio_pack import pack_vectors
 from ...networks.wan_forward import prepare_text, wan_forward
 from . import memory
-from .graft import KEY, NOISE_CHANNELS, attention_for, audio_modules, cast_parameter
+from .graft import KEY, NOISE_CHANNELS, attention_for, audio_modules, cast_parameter, profile_of
 
 _POSITIVE = 0  # in the host's cond_or_uncond
 
@@ -84,11 +84,9 @@ def attach_clip(model: ModelPatcher, *, known_BCTHW: Tensor, tokens_BTE: Tensor)
 def null_tokens(model: ModelPatcher, latents: int) -> Tensor:
     """What guidance hears in its negative pass, (1, T, E): features of zeros; the biases still speak."""
     bring_audio(model)
-    projection = audio_modules(model).audio_proj
-    width = projection.proj.weight.shape[1] // 4
     device = model.get_additional_models_with_key(KEY)[0].load_device
-    zeros = torch.zeros(1, 4 * latents - 3, width, device=device)
-    return projection(pack_vectors(zeros)).float().cpu()
+    zeros = torch.zeros(1, 4 * latents - 3, profile_of(model).speech.features, device=device)
+    return audio_modules(model).audio_proj(pack_vectors(zeros)).float().cpu()
 
 
 def bring_audio(model: ModelPatcher) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from talkstream.model_loaders.build import build_network
-from talkstream.model_loaders.multitalk import find_files, is_audio, open_multitalk
+from talkstream.model_loaders.multitalk import is_audio, open_multitalk
 from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.profile import METADATA_KEY
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens
@@ -147,7 +147,7 @@ def test_what_is_missing_is_named(state, tmp_path):
             open_multitalk(tmp_path / f"{name}.safetensors")
     index = write_sharded(state, tmp_path / "shards", "model")
     (index.parent / "model-00003-of-00004.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="model-00003-of-00004.safetensors is not beside it"):
-        find_files(index)
-    with pytest.raises(ValueError, match="holds 0 files named"):
-        find_files(tmp_path)
+    with pytest.raises(ValueError, match="1 of which are missing .model-00003-of-00004.safetensors"):
+        open_multitalk(index)
+    with pytest.raises(ValueError, match="4 safetensors files and no index"):
+        open_multitalk(tmp_path)
