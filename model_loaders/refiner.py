@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from .accounting import account
-from .checkpoint import LazyTensors, read_checkpoint
+from .checkpoint import read_checkpoint
+from .recipes import LazyTensors
 
 DECODER, PRE_DECODER = "decoder.", "conv2."
 _ANCHOR = "head.0.gamma"  # every Wan 2.1 decoder has it, and its length is the decoder's width

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from talkstream.model_loaders.build import open_student
-from talkstream.model_loaders.checkpoint import Checkpoint, read_checkpoint
+from talkstream.model_loaders.checkpoint import read_checkpoint
 from talkstream.model_loaders.detect import detect
 from talkstream.model_loaders.refiner import decoder_names
+from talkstream.model_loaders.tensors import Checkpoint
 from talkstream.networks.profile import METADATA_KEY
 from talkstream.tests import layouts
 from talkstream.tests.nodes.model_files import mel_profile
