@@ -15,8 +15,8 @@ from .finishing import FINISH
 from .growing_files import GROWING, GrowingFile
 
 LIST = "/talkstream/growing"
-READ = "/talkstream/growing/{prompt_id}/{node_id}"
-FINISH_NOW = "/talkstream/finish/{prompt_id}/{node_id}"
+READ = "/talkstream/growing/{prompt_id:[^/]+}/{node_id:[^/]+}"
+FINISH_NOW = "/talkstream/finish/{prompt_id:[^/]+}/{node_id:[^/]+}"
 
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})", re.ASCII)
 _SHOWN = 60  # characters of a client's text that an answer repeats

@@ -71,6 +71,7 @@ async function openTemplate(name) {
   await command('Comfy.Canvas.FitView')
   await page.waitForTimeout(700)
   await picture(name)
+  await page.keyboard.press('Escape') // a dialog about model files that this machine does not have
   return page.evaluate(() => ({
     nodes: window.app.graph.nodes.length,
     missing: window.app.graph.nodes.filter((node) => !window.LiteGraph.registered_node_types[node.type]).map((node) => node.type),
