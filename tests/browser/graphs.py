@@ -29,7 +29,7 @@ def with_voice(file_name: str) -> dict:
     output["links"] = []
     load_audio = next(node for node in read_ui("talkstream_livetalk")["nodes"] if node["type"] == "LoadAudio")
     load_audio["id"] = graph["last_node_id"] = graph["last_node_id"] + 1
-    load_audio["pos"] = [40, 880]
+    load_audio["pos"] = [40, 980]
     load_audio["widgets_values"][0] = file_name
     load_audio["outputs"][0]["links"] = [link]
     graph["nodes"].append(load_audio)
