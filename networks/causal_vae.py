@@ -1,4 +1,4 @@
-"""Causal video VAE with the module tree of Wan 2.1's, whole clip or one latent frame at a time.
+"""Causal video VAE with the module tree of Wan 2.1's, for whole clips; streaming.decoder decodes them as they come.
 
 Frame 0 becomes latent 0, every further 4 frames one latent. Keys are those of the published Wan 2.1 VAE, so a
 file written from here loads wherever that one does. Activations are (B, C, T, H, W) throughout.
@@ -6,7 +6,7 @@ file written from here loads wherever that one does. Activations are (B, C, T, H
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -37,32 +37,11 @@ class VAEConfig:
             )
 
 
-@dataclass
-class VAEState:
-    """What a stream remembers: the last input frames of every time-aware layer, in order of execution."""
-
-    tails: list[Tensor | None] = field(default_factory=list)
-
-
-class _Tape:
-    """Walks through a VAEState in the order in which layers run; without a state every layer starts fresh."""
-
-    def __init__(self, state: VAEState | None) -> None:
-        self._tails = [] if state is None else state.tails
-        self._keep = state is not None
-        self._next = 0
-
-    def exchange(self, x: Tensor, frames: int) -> Tensor | None:
-        """Return the previous tail of this layer and store the last frames of x (appended to the old tail)."""
-        if not self._keep:
-            return None
-        if self._next == len(self._tails):
-            self._tails.append(None)
-        past = self._tails[self._next]
-        joined = x if past is None else torch.cat([past, x], dim=2)
-        self._tails[self._next] = joined[:, :, -frames:].clone()
-        self._next += 1
-        return past
+def join_past(x: Tensor, past: Tensor | None, *, frames: int) -> Tensor:
+    """x (B, C, T, H, W) behind exactly `frames` earlier frames: those of `past`, zeros before them."""
+    if past is not None:
+        x, frames = torch.cat([past, x], dim=2), frames - past.shape[2]
+    return F.pad(x, (0, 0, 0, 0, frames, 0)) if frames else x
 
 
 class CausalConv3d(nn.Conv3d):
@@ -74,17 +53,9 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(in_dim, out_dim, kernel, padding=(0, padding, padding))
         self.context = self.kernel_size[0] - 1
 
-    def forward(self, x: Tensor, tape: _Tape) -> Tensor:
-        """x: (B, C, T, H, W) -> (B, out, T, H, W)."""
-        if self.context == 0:
-            return super().forward(x)
-        past = tape.exchange(x, self.context)
-        if past is not None:
-            x = torch.cat([past, x], dim=2)
-        missing = self.context - (0 if past is None else past.shape[2])
-        if missing:
-            x = F.pad(x, (0, 0, 0, 0, missing, 0))
-        return super().forward(x)
+    def forward(self, x: Tensor, past: Tensor | None = None) -> Tensor:
+        """x: (B, C, T, H, W), past: up to `context` frames before it -> (B, out, T, H, W)."""
+        return super().forward(join_past(x, past, frames=self.context))
 
 
 class RMSNorm(nn.Module):
@@ -112,13 +83,9 @@ class ResidualBlock(nn.Module):
         )  # fmt: skip
         self.shortcut = CausalConv3d(in_dim, out_dim, 1) if in_dim != out_dim else nn.Identity()
 
-    def forward(self, x: Tensor, tape: _Tape) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, T, H, W) -> (B, out, T, H, W)."""
-        y = x
-        for layer in self.residual:
-            y = layer(y, tape) if isinstance(layer, CausalConv3d) else layer(y)
-        skip = self.shortcut(x, tape) if isinstance(self.shortcut, CausalConv3d) else x
-        return skip + y
+        return self.shortcut(x) + self.residual(x)
 
 
 class AttentionBlock(nn.Module):
@@ -130,7 +97,7 @@ class AttentionBlock(nn.Module):
         self.to_qkv = nn.Conv2d(dim, dim * 3, 1)
         self.proj = nn.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, tape: _Tape) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, T, H, W) -> the same shape."""
         b, c, t, h, w = x.shape
         frames = x.transpose(1, 2).reshape(b * t, c, h, w)
@@ -154,7 +121,7 @@ class Downsample(nn.Module):
         self.resample = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(dim, dim, 3, stride=2))
         self.time_conv = nn.Conv3d(dim, dim, (3, 1, 1), stride=(2, 1, 1)) if temporal else None
 
-    def forward(self, x: Tensor, tape: _Tape) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, 1 + 2n, H, W) -> (B, C, 1 + n, H/2, W/2); whole clips only."""
         x = _per_frame(self.resample, x)
         if self.time_conv is None or x.shape[2] == 1:
@@ -172,27 +139,19 @@ class Upsample(nn.Module):
         )
         self.time_conv = CausalConv3d(dim, dim * 2, (3, 1, 1)) if temporal else None
 
-    def forward(self, x: Tensor, tape: _Tape) -> Tensor:
-        """x: (B, C, T, H, W) -> (B, C/2, T or 2T or 2T - 1, 2H, 2W)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, C, T, H, W) -> (B, C/2, T or 2T - 1, 2H, 2W)."""
         if self.time_conv is not None:
-            first = tape.exchange(x[:, :, :0], 1) is None
-            kept, rest = (x[:, :, :1], x[:, :, 1:]) if first else (x[:, :, :0], x)
-            x = (
-                torch.cat([kept, self._double(rest, tape)], dim=2)
-                if rest.shape[2]
-                else self._skip(kept, tape)
-            )
+            x = torch.cat([x[:, :, :1], self._double(x[:, :, 1:])], dim=2)
         return _per_frame(self.resample, x)
 
-    def _double(self, x: Tensor, tape: _Tape) -> Tensor:
+    def _double(self, x: Tensor) -> Tensor:
+        """The frames after the first, two of each; that one is no context for them."""
         b, c, t, h, w = x.shape
-        pairs = self.time_conv(x, tape).reshape(b, 2, c, t, h, w)
+        if t == 0:
+            return x
+        pairs = self.time_conv(x).reshape(b, 2, c, t, h, w)
         return pairs.permute(0, 2, 3, 1, 4, 5).reshape(b, c, 2 * t, h, w)
-
-    def _skip(self, x: Tensor, tape: _Tape) -> Tensor:
-        """The first frame alone is not doubled and is no context for the frames after it."""
-        tape.exchange(x[:, :, :0], self.time_conv.context)
-        return x
 
 
 class Encoder(nn.Module):
@@ -217,11 +176,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, 3, 1 + 4n, H, W) in [-1, 1] -> (B, 2 * latent channels, 1 + n, H/8, W/8)."""
-        tape = _Tape(None)
-        x = self.conv1(x, tape)
+        x = self.conv1(x)
         for layer in (*self.downsamples, *self.middle):
-            x = layer(x, tape)
-        return self.head[2](self.head[1](self.head[0](x)), tape)
+            x = layer(x)
+        return self.head(x)
 
 
 class Decoder(nn.Module):
@@ -245,13 +203,12 @@ class Decoder(nn.Module):
         self.upsamples = nn.ModuleList(layers)
         self.head = nn.Sequential(RMSNorm(out_dim, spatial_dims=3), nn.SiLU(), CausalConv3d(out_dim, 3, 3, 1))
 
-    def forward(self, z: Tensor, state: VAEState | None = None) -> Tensor:
-        """z: (B, C, T, H, W) -> (B, 3, frames, 8H, 8W); a given state is updated in place."""
-        tape = _Tape(state)
-        x = self.conv1(z, tape)
+    def forward(self, z: Tensor) -> Tensor:
+        """z: (B, C, T, H, W) -> (B, 3, 4T - 3, 8H, 8W)."""
+        x = self.conv1(z)
         for layer in (*self.middle, *self.upsamples):
-            x = layer(x, tape)
-        return self.head[2](self.head[1](self.head[0](x)), tape)
+            x = layer(x)
+        return self.head(x)
 
 
 class CausalVAE(nn.Module):
@@ -271,23 +228,11 @@ class CausalVAE(nn.Module):
             raise ValueError(
                 f"cannot encode {tuple(frames.shape)}; expected 1 + 4n frames and sides that are multiples of 8"
             )
-        return self.conv1(self.encoder(frames), _Tape(None)).chunk(2, dim=1)[0]
+        return self.conv1(self.encoder(frames)).chunk(2, dim=1)[0]
 
     def decode(self, latents: Tensor) -> Tensor:
         """Whole clip at once: (B, C, T, H, W) -> (B, 3, 4T - 3, 8H, 8W), about [-1, 1]."""
-        return self.decoder(self.conv2(latents, _Tape(None)))
-
-    def init_state(self) -> VAEState:
-        """State of a stream that has decoded nothing yet."""
-        return VAEState()
-
-    def decode_next(self, latents: Tensor, state: VAEState) -> Tensor:
-        """Continue a stream: (B, C, T, H, W) -> 4T frames (4T - 3 at its start).
-
-        Latents pass one at a time, so every chunking gives the same bits. The state is updated in place.
-        """
-        parts = [self.decoder(self.conv2(z, _Tape(None)), state) for z in latents.split(1, dim=2)]
-        return torch.cat(parts, dim=2)
+        return self.decoder(self.conv2(latents))
 
 
 def normalise_latents(latents: Tensor) -> Tensor:

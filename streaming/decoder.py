@@ -1,11 +1,15 @@
 """Latents to frames while they arrive: the Wan 2.1 video decoder with its past carried along.
 
 Every causal convolution keeps the last two frames of its input. Latents pass one at a time, always, so any
-chunking of a stream gives the same numbers; the first latent is one frame, every other one four. The walk
-reads attribute names only, which are the names in a checkpoint, so it runs on networks.causal_vae and on a
-host's Wan VAE alike. After Wan 2.1's cached decode (Wan-Video, vae.py): beyond the second temporal upsampling
-frames go on in pairs, as ComfyUI does it, so that its whole decode is met bit for bit where its convolutions
-do not depend on how many frames they are given.
+chunking of a stream gives the same bits; the first latent is one frame, every other one four. The walk
+reads attribute names only, which are the names in a checkpoint, so it runs on networks.causal_vae, on its
+folded form for CPUs and on a host's Wan VAE alike. After Wan 2.1's cached decode (Wan-Video, vae.py): beyond the
+second temporal upsampling frames go on in pairs, as ComfyUI does it.
+
+What holds against ComfyUI's whole decode of the same latents: within 1e-5 in float32 and within rounding in
+bfloat16; on one thread of a CPU bit for bit with `exact`, which walks the VAE's own layers and is about four
+times slower in float32. With more threads, or on a GPU, the convolution library sums in another order for
+another number of frames.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks.causal_vae import CausalConv3d
+from ..networks.folded_decoder import FoldedConv3d, fold_decoder
 
 KEPT_FRAMES = 2  # what a causal convolution of length three sees of the past
 PAIR = 2  # frames that the high-resolution layers take at a time
@@ -29,15 +33,27 @@ class StreamingDecoder:
     networks.causal_vae.denormalise_latents here, the latent format's process_out in ComfyUI.
     """
 
-    def __init__(self, vae: nn.Module, *, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self,
+        vae: nn.Module,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        exact: bool = False,
+    ) -> None:
         """vae: has conv2 and decoder, as CausalVAE and ComfyUI's WanVAE do. device: of the weights unless given.
 
-        Raises ValueError for another module tree.
+        On a CPU a folded copy of the weights decodes, in `dtype` (the weights' own unless given); elsewhere, and
+        with `exact`, the VAE itself in its own format. Raises ValueError for another module tree.
         """
         _check_tree(vae)
-        self._vae = vae
         weight = vae.conv2.weight
         self._device, self._dtype = torch.device(device or weight.device), weight.dtype
+        self._layout = torch.contiguous_format
+        if self._device.type == "cpu" and not exact:
+            self._dtype, self._layout = dtype or weight.dtype, torch.channels_last_3d
+            vae = fold_decoder(vae, self._dtype)
+        self._vae = vae
         convolutions = [m for m in vae.decoder.modules() if _is_causal(m) and m.kernel_size[0] > 1]
         self._slots = {id(module): slot for slot, module in enumerate(convolutions)}
         self.reset()
@@ -88,7 +104,7 @@ class StreamingDecoder:
 
     def _decode_one(self, latent_BCTHW: Tensor) -> list[Tensor]:
         decoder = self._vae.decoder
-        x = self._convolve(decoder.conv1, _pointwise(self._vae.conv2, latent_BCTHW))
+        x = self._convolve(decoder.conv1, self._vae.conv2(latent_BCTHW))
         for layer in decoder.middle:
             x = self._block(layer, x)
         frames: list[Tensor] = []
@@ -109,9 +125,8 @@ class StreamingDecoder:
     def _block(self, layer: nn.Module, x: Tensor) -> Tensor:
         """A residual block or the attention within each frame: (1, C, T, H, W) -> (1, C', T, H, W)."""
         if not hasattr(layer, "residual"):
-            return layer(x, None)
-        shortcut = _pointwise(layer.shortcut, x) if _is_causal(layer.shortcut) else x
-        return self._sequence(layer.residual, x).add_(shortcut)
+            return layer(x)
+        return self._sequence(layer.residual, x).add_(layer.shortcut(x))
 
     def _sequence(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         for layer in layers:
@@ -121,9 +136,9 @@ class StreamingDecoder:
     def _resample(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Twice the height and width; twice the frames where it is temporal, but for the stream's first."""
         if getattr(layer, "time_conv", None) is not None and self.latents:
-            b, c, t, h, w = x.shape
-            pairs = self._convolve(layer.time_conv, x).reshape(b, 2, c, t, h, w)
-            x = torch.stack((pairs[:, 0], pairs[:, 1]), dim=3).reshape(b, c, 2 * t, h, w)
+            c = x.shape[1]
+            pairs = self._convolve(layer.time_conv, x).split(1, dim=2)
+            x = torch.cat([frame for pair in pairs for frame in pair.split(c, dim=1)], dim=2)
         b, c, t, h, w = x.shape
         y = layer.resample(x.transpose(1, 2).reshape(b * t, c, h, w))
         return y.reshape(b, t, *y.shape[1:]).transpose(1, 2)
@@ -131,7 +146,7 @@ class StreamingDecoder:
     def _convolve(self, convolution: nn.Module, x: Tensor) -> Tensor:
         """A causal convolution that continues from the frames kept of its input before."""
         slot = self._slots[id(convolution)]
-        y = _continue(convolution, x, self._past(slot) if self._kept[slot] else None)
+        y = convolution(x, self._past(slot) if self._kept[slot] else None)
         self._keep(slot, x)
         return y
 
@@ -147,7 +162,8 @@ class StreamingDecoder:
         """
         if self._tails[slot] is None:
             b, c, _, h, w = x.shape
-            self._tails[slot] = x.new_zeros(b, c, KEPT_FRAMES, h, w)
+            zeros = x.new_zeros(b, c, KEPT_FRAMES, h, w)
+            self._tails[slot] = zeros.contiguous(memory_format=self._layout)
         tail = self._tails[slot]
         fresh = min(x.shape[2], KEPT_FRAMES)
         if fresh < KEPT_FRAMES:
@@ -156,27 +172,8 @@ class StreamingDecoder:
         self._kept[slot] = min(KEPT_FRAMES, self._kept[slot] + fresh)
 
 
-def _continue(convolution: nn.Module, x: Tensor, past: Tensor | None) -> Tensor:
-    """Frames x after the frames `past`; zeros stand for what neither has."""
-    if not isinstance(convolution, CausalConv3d):
-        return convolution(x, past)  # the host's own: it joins, pads and casts its weights
-    missing = convolution.kernel_size[0] - 1 - (0 if past is None else past.shape[2])
-    parts = [] if past is None else [past]
-    if missing:
-        b, c, _, h, w = x.shape
-        parts.insert(0, x.new_zeros(b, c, missing, h, w))
-    return nn.Conv3d.forward(convolution, torch.cat([*parts, x], dim=2))
-
-
-def _pointwise(convolution: nn.Module, x: Tensor) -> Tensor:
-    """A convolution of length one in time, which has no past."""
-    if isinstance(convolution, CausalConv3d):
-        return nn.Conv3d.forward(convolution, x)
-    return convolution(x)
-
-
 def _is_causal(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv3d)
+    return isinstance(module, (nn.Conv3d, FoldedConv3d))
 
 
 def _check_tree(vae: nn.Module) -> None:

@@ -12,6 +12,7 @@ from ..audio.rates import frame_count, frames_in_latents, latents_for_frames
 from ..networks.causal_vae import CausalVAE, denormalise_latents, normalise_latents
 from ..networks.profile import StudentProfile
 from ..samplers.schedule import Schedule
+from .decoder import StreamingDecoder
 from .reference import ClipConditioning
 
 
@@ -132,17 +133,17 @@ class LocalCodec:
     """Our CausalVAE as a PictureCodec."""
 
     def __init__(self, vae: CausalVAE) -> None:
-        self._vae = vae
+        self._vae, self._decoder = vae, StreamingDecoder(vae)
 
     @torch.no_grad()
     def encode(self, video_BCFHW: Tensor) -> Tensor:
         """Pictures to normalised latents."""
         return normalise_latents(self._vae.encode(video_BCFHW))
 
-    @torch.no_grad()
     def decode(self, latents_BCTHW: Tensor) -> Tensor:
         """Normalised latents to pictures, one latent at a time."""
-        return self._vae.decode_next(denormalise_latents(latents_BCTHW), self._vae.init_state())
+        self._decoder.reset()
+        return self._decoder.decode(denormalise_latents(latents_BCTHW))
 
 
 def encode_conditioning(picture_BCHW: Tensor, codec: PictureCodec, *, latents: int) -> ClipConditioning:

@@ -18,6 +18,7 @@ from ..networks.causal_vae import CausalVAE, VAEConfig, denormalise_latents, nor
 from ..networks.profile import METADATA_KEY, StudentProfile
 from ..networks.speech_encoder import MEL_PER_FRAME
 from ..samplers.schedule import Schedule
+from ..streaming.decoder import StreamingDecoder
 from .codec import to_tensor
 from .mini import MEL, NETWORK, SPEECH
 from .rollout import Rollout
@@ -80,10 +81,9 @@ def sample_latents(
 @torch.no_grad()
 def decode_frames(vae: CausalVAE, latents: Tensor) -> Iterator[np.ndarray]:
     """Student latents (1, C, T, h, w) -> frames (F, H, W, 3) uint8, latent by latent."""
-    state = vae.init_state()
+    decoder = StreamingDecoder(vae, dtype=torch.bfloat16)
     for latent in denormalise_latents(latents).split(1, dim=2):
-        with torch.autocast("cpu", torch.bfloat16):
-            pixels = vae.decode_next(latent, state)
+        pixels = decoder.decode(latent)
         yield ((pixels.float()[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 
