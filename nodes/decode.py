@@ -31,12 +31,13 @@ class DecodeStream(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=["auto", "as loaded"],
+                    options=["auto", "as loaded", "exact"],
                     default="auto",
                     optional=True,
                     advanced=True,
-                    tooltip="Number format to decode in. auto takes bf16 on a CPU that is fast at it. as loaded: "
-                    "the VAE's own, for the same pictures as VAE Decode.",
+                    tooltip="Number format to decode in. auto: bf16 on a CPU that is fast at it, else the VAE's own. "
+                    "as loaded: the VAE's own; differs from VAE Decode by rounding. exact: the VAE's own and core's "
+                    "order of sums, about four times slower on a CPU.",
                 ),
                 io.Vae.Input(
                     "preview_vae",

@@ -165,6 +165,7 @@ def plan_frames(
         stream=stream,
         vae=vae,
         decoding_dtype=host_vae.decoding_dtype(vae, precision),
+        exact_decoding=precision == "exact",
         width=stream.reference.width,
         height=stream.reference.height,
         fps=Fraction(profile.fps_num, profile.fps_den),

@@ -120,7 +120,9 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
             network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
             session = open_session(stream, network, noise=SeededNoise(stream.seed), on_step=pull.on_step)
             pull.session = stack.enter_context(session)
-        decoder = open_decoder(frames.vae, dtype=frames.decoding_dtype, scale=frames.tiny_scale)
+        decoder = open_decoder(
+            frames.vae, dtype=frames.decoding_dtype, exact=frames.exact_decoding, scale=frames.tiny_scale
+        )
         pull.decoder = stack.enter_context(decoder)
         if frames.preview_vae is not None:
             tiny = HostTinyDecoder(frames.preview_vae, scale=frames.tiny_scale)

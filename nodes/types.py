@@ -109,6 +109,7 @@ class Frames(HoldsModels):
     stream: Stream
     vae: Any
     decoding_dtype: torch.dtype
+    exact_decoding: bool
     width: int
     height: int
     fps: Fraction

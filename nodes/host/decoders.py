@@ -83,9 +83,11 @@ class HostTinyDecoder:
         return video_BCFHW.float().cpu()[0].movedim(0, -1).clamp(0.0, 1.0)
 
 
-def open_decoder(vae: VAE, *, dtype: torch.dtype, scale: str = AUTO) -> HostDecoder | HostTinyDecoder:
-    """The decoder of a VAE. dtype: of the weights of a full one. scale: of a tiny one's latents."""
-    return HostTinyDecoder(vae, scale=scale) if is_tiny(vae) else HostDecoder(vae, dtype=dtype)
+def open_decoder(
+    vae: VAE, *, dtype: torch.dtype, exact: bool, scale: str = AUTO
+) -> HostDecoder | HostTinyDecoder:
+    """The decoder of a VAE. dtype, exact: as HostDecoder takes them. scale: of a tiny one's latents."""
+    return HostTinyDecoder(vae, scale=scale) if is_tiny(vae) else HostDecoder(vae, dtype=dtype, exact=exact)
 
 
 def kept_bytes(vae: VAE, *, dtype: torch.dtype, latent_height: int, latent_width: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from comfy.latent_formats import Wan21
 from comfy.ldm.wan.vae import WanVAE
@@ -59,19 +57,17 @@ def decode_bytes(vae: VAE, *, latent_height: int, latent_width: int, latents: in
 
 
 class HostDecoder:
-    """The VAE's own decoder, one latent at a time with carried state. A context manager: closing frees the state."""
+    """The VAE's decoder, one latent at a time with carried state. A context manager: closing frees the state."""
 
-    def __init__(self, vae: VAE, *, dtype: torch.dtype) -> None:
-        """dtype: of the weights to decode with, the VAE's own or a copy."""
+    def __init__(self, vae: VAE, *, dtype: torch.dtype, exact: bool) -> None:
+        """dtype: to decode in. exact: with the VAE's own layers, so in its own dtype; far slower on a CPU."""
         self.vae = vae
-        self._dtype = dtype
+        self._dtype, self._exact = dtype, exact
         self._decoder: StreamingDecoder | None = None
 
     def __enter__(self) -> HostDecoder:
-        network = self.vae.first_stage_model
-        if self._dtype != self.vae.vae_dtype:
-            network = decoding_copy(network, self._dtype)
-        self._decoder = StreamingDecoder(network, device=self.vae.device)
+        network, device = self.vae.first_stage_model, self.vae.device
+        self._decoder = StreamingDecoder(network, device=device, dtype=self._dtype, exact=self._exact)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,21 +75,14 @@ class HostDecoder:
 
     def decode(self, latent_BCTHW: torch.Tensor) -> torch.Tensor:
         """The network's latents (1, 16, T, H, W) -> pictures (F, H, W, 3), float32 in [0, 1] on the CPU."""
-        latents = to_vae_space(latent_BCTHW).to(self.vae.device, self._dtype)
+        latents = to_vae_space(latent_BCTHW)
         video_BCFHW = self._decoder.decode(latents).float().cpu()
         return self.vae.process_output(video_BCFHW)[0].movedim(0, -1)
 
 
 def decoding_dtype(vae: VAE, precision: str) -> torch.dtype:
-    """ "auto": bf16 on a CPU that multiplies it in hardware, where float32 takes five times as long; else the VAE's."""
+    """ "auto": bf16 on a CPU that multiplies it in hardware, where it is the faster one; else the VAE's own."""
     on_cpu = torch.device(vae.device).type == "cpu"
     if precision == "auto" and on_cpu and vae.vae_dtype == torch.float32 and cpu_has_fast_bf16():
         return torch.bfloat16
     return vae.vae_dtype
-
-
-def decoding_copy(network: WanVAE, dtype: torch.dtype) -> torch.nn.Module:
-    """The decoding half of a VAE in another number format; the VAE itself stays as it was loaded."""
-    half = torch.nn.Module()
-    half.conv2, half.decoder = (copy.deepcopy(part).to(dtype) for part in (network.conv2, network.decoder))
-    return half
