@@ -120,9 +120,13 @@ def has_cuda(python: Path) -> bool:
 
 
 def _environment(setup: Setup) -> dict[str, str]:
-    """Ours without other packages on the path; an installation of the user's gets no compiled files from us."""
+    """Ours without other packages on the path; an installation of the user's gets no compiled files from us.
+
+    OpenMP's threads sleep while they wait unless the user said otherwise: spinning ones take the processor from each
+    other where something else is running, and every small operation then costs a time slice.
+    """
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    return kept | {"PYTHONUNBUFFERED": "1"} | bytecode_rule(setup)
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | kept | {"PYTHONUNBUFFERED": "1"} | bytecode_rule(setup)
 
 
 def bytecode_rule(setup: Setup) -> dict[str, str]:

@@ -295,6 +295,18 @@ def test_a_host_that_dies_shows_its_last_lines(tmp_path):
             pass
 
 
+@pytest.mark.parametrize("wanted, expected", [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_a_hosts_idle_threads_sleep_unless_the_user_says_otherwise(tmp_path, monkeypatch, wanted, expected):
+    """Threads that spin while they wait made a host many times slower beside another busy program."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if wanted:
+        monkeypatch.setenv("OMP_WAIT_POLICY", wanted)
+    code = "import os, sys; print('policy', os.environ['OMP_WAIT_POLICY']); sys.exit(3)"
+    with pytest.raises(DevError, match=f"policy {expected}"):
+        with server.serve(fake_setup(tmp_path, code), tmp_path / "base"):
+            pass
+
+
 def graph() -> demo.Graph:
     return {
         "1": {"class_type": "TalkStreamExamples", "inputs": {"portrait": "a", "voice": "b"}},
