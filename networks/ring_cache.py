@@ -7,6 +7,7 @@ chunk to where the sink rule wants them. After the study of LiveTalk's, Lip Forc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from .cache_plan import CacheChunk, Timeline
 from .cache_spec import CacheSpec
+from .eight_bit import EightBitSlots
 from .ops import rope_dtype
 from .rope import Rope, Rotary, apply_rope
 
+Slots = Tensor | EightBitSlots
 Span = tuple[int, int, int]
 """(first source token, first slot token, number of tokens) of one contiguous copy."""
 
@@ -30,8 +33,8 @@ class _Layer:
     sink_raw: unrotated sink keys where the sink moves; sink_roped: their rotated copy in per_step mode.
     """
 
-    k: list[Tensor]
-    v: list[Tensor]
+    k: list[Slots]
+    v: list[Slots]
     sink_k: list[Tensor] = field(default_factory=list)
     sink_v: list[Tensor] = field(default_factory=list)
     sink_roped: Tensor | None = None
@@ -51,8 +54,17 @@ class RingKVCache:
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        eight_bit: bool = False,
     ) -> None:
-        """grid: token rows and columns of one latent; dtype: how keys and values are stored."""
+        """grid: token rows and columns of one latent; dtype: how keys and values are stored.
+
+        eight_bit: keep the rings of a per_step cache in eight bits; sinks and the workspace stay in dtype. Raises
+        ValueError for a clean cache, which attends to its slots where they lie.
+        """
+        if eight_bit and spec.mode != "per_step":
+            raise ValueError(
+                "eight-bit keys and values need a per_step cache; keep this one in bf16, or in main memory"
+            )
         self.spec = spec
         self._tokens = grid[0] * grid[1]
         self._rotary = Rotary(grid, dim // heads, dtype=rope_dtype(dtype), device=device)
@@ -67,7 +79,13 @@ class RingKVCache:
             return torch.zeros(batch, latents * self._tokens, dim, dtype=dtype, device=device)
 
         self._workspace = [zeros(spec.window), zeros(spec.window)] if spec.mode == "per_step" else []
-        self._layers = [_allocate(spec, spec.history_of(i), zeros) for i in range(layers)]
+
+        def ring(latents: int) -> Slots:
+            if not eight_bit:
+                return zeros(latents)
+            return EightBitSlots(batch, latents * self._tokens, dim, heads, device=device)
+
+        self._layers = [_allocate(spec, spec.history_of(i), zeros, ring) for i in range(layers)]
 
     @property
     def next_latent(self) -> int:
@@ -178,10 +196,10 @@ class RingKVCache:
             v_out[:, :sink] = layer.sink_v[copy][:, start : start + sink]
         end = sink + past + roped.shape[1]
         for out, ring, live in ((k_out, layer.k, roped), (v_out, layer.v, v)):
-            out[:, sink : sink + past] = ring[self._step][:, :past]
+            _read(ring[self._step], out[:, sink : sink + past])
             out[:, sink + past : end] = live
             for source, slot, count in self._spans[history]:
-                ring[self._step][:, slot : slot + count] = live[:, source : source + count]
+                _write(ring[self._step], slot, live[:, source : source + count])
         if chunk.sink_new:
             self._fill_sink(layer.sink_k[copy], raw if self.spec.sink_moves else roped, chunk)
             self._fill_sink(layer.sink_v[copy], v, chunk)
@@ -264,21 +282,47 @@ class RingKVCache:
         named = {f"workspace.{i}": tensor for i, tensor in enumerate(self._workspace)}
         for i, layer in enumerate(self._layers):
             for part in ("k", "v", "sink_k", "sink_v"):
-                named |= {f"layers.{i}.{part}.{j}": tensor for j, tensor in enumerate(getattr(layer, part))}
+                for j, slots in enumerate(getattr(layer, part)):
+                    named |= _named(f"layers.{i}.{part}.{j}", slots)
             if layer.sink_roped is not None:
                 named[f"layers.{i}.sink_roped"] = layer.sink_roped
         return named
 
 
-def _allocate(spec: CacheSpec, history: int, zeros: Any) -> _Layer:  # noqa: ANN401
-    """Buffers of one layer; zeros(latents) makes one."""
+def _read(slots: Slots, out_BLD: Tensor) -> None:
+    """The first slots, as many as `out` holds."""
+    if isinstance(slots, EightBitSlots):
+        slots.read_into(out_BLD)
+    else:
+        out_BLD.copy_(slots[:, : out_BLD.shape[1]])
+
+
+def _write(slots: Slots, start: int, part_BLD: Tensor) -> None:
+    """Tokens into the slots from `start` on."""
+    if isinstance(slots, EightBitSlots):
+        slots.write(start, part_BLD)
+    else:
+        slots[:, start : start + part_BLD.shape[1]] = part_BLD
+
+
+def _named(name: str, slots: Slots) -> dict[str, Tensor]:
+    """Tensors of one buffer by name."""
+    if isinstance(slots, EightBitSlots):
+        return {f"{name}.values": slots.values, f"{name}.scales": slots.scales}
+    return {name: slots}
+
+
+def _allocate(
+    spec: CacheSpec, history: int, zeros: Callable[[int], Tensor], ring: Callable[[int], Slots]
+) -> _Layer:
+    """Buffers of one layer; zeros(latents) and, for the past of one step, ring(latents) make them."""
     if spec.mode == "clean":
         slots = spec.sink + history + spec.chunk
         return _Layer([zeros(slots)], [zeros(slots)], sink_k=[zeros(spec.sink)] if spec.sink_moves else [])
     copies = range(spec.sink_copies if spec.sink else 0)
     return _Layer(
-        k=[zeros(history) for _ in range(spec.steps)],
-        v=[zeros(history) for _ in range(spec.steps)],
+        k=[ring(history) for _ in range(spec.steps)],
+        v=[ring(history) for _ in range(spec.steps)],
         sink_k=[zeros(spec.sink) for _ in copies],
         sink_v=[zeros(spec.sink) for _ in copies],
         sink_roped=zeros(spec.sink) if spec.sink_moves else None,

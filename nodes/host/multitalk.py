@@ -30,6 +30,7 @@ from ...networks.speaker_attention import SpeakerAudio
 from ...networks.wan_forward import wan_forward
 from . import memory
 from .graft import KEY, NO_CALL, NOISE_CHANNELS, PROFILE_KEY, TIMESTEP_SCALE, attention_for, cast_parameter
+from .placement import MainMemoryCache
 from .student import with_sizes
 
 SKIPPED = "a patch on this MODEL skipped a network call; remove EasyCache, TeaCache or the like"
@@ -181,19 +182,30 @@ class HostSpeakerNetwork:
         self.call = SpeakerCall()
 
     def make_cache(
-        self, spec: CacheSpec, grid: tuple[int, int], *, dtype: torch.dtype | None = None
+        self,
+        spec: CacheSpec,
+        grid: tuple[int, int],
+        *,
+        dtype: torch.dtype | None = None,
+        in_main_memory: bool = False,
+        eight_bit: bool = False,
     ) -> KVCache:
-        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given."""
+        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given.
+
+        eight_bit: keep the past in eight bits, for a cache per step.
+        """
         network = self.patcher.model.diffusion_model
-        return RingKVCache(
+        cache = RingKVCache(
             spec,
             layers=network.num_layers,
             dim=network.dim,
             heads=network.num_heads,
             grid=grid,
             dtype=dtype or self.dtype,
-            device=self.device,
+            device="cpu" if in_main_memory else self.device,
+            eight_bit=eight_bit,
         )
+        return MainMemoryCache(cache, self.device) if in_main_memory else cache
 
     def velocity(
         self,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from talkstream.networks.kv_cache import CacheSpec
+from talkstream.networks.eight_bit import token_bytes
+from talkstream.networks.kv_cache import CacheSpec, RingKVCache
 from talkstream.networks.multitalk import project_speech
 from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.ops import sdpa_attention
@@ -189,3 +190,28 @@ def test_cached_steps_are_a_recomputed_sequence(exact, pattern):
     for step in range(2):
         whole = velocity(exact, inputs[step], timesteps[step], None, attention=PerLayerMask(pattern, 16, 6))
         close(torch.cat(made[step], dim=2), whole, 1e-12)
+
+
+def test_eight_bit_history(single):
+    """Rings in eight bits: latents within 2.5e-3 of the exact ones (deviation 1.2); the first chunk reads none."""
+    exact = single.golden.tensors["hybrid.latents"].float()
+    own = single.session("hybrid")
+    cache = RingKVCache(own.spec.cache_spec, layers=4, dim=256, heads=2, grid=own.spec.grid, eight_bit=True)
+    session = StreamSession(
+        own.spec, own._network, cache=cache, speech=single, reference=single.reference, noise=own._noise
+    )
+    made = torch.stack([chunk.latent_BCTHW[0] for chunk in session.chunks()])
+    assert torch.equal(made[0], next(single.session("hybrid").chunks()).latent_BCTHW[0])
+    error = (made - exact).abs().amax((1, 2, 3, 4))
+    assert error.max() < 2.5e-3 and error[1:].min() > 1e-4
+
+
+def test_memory_at_the_published_size():
+    """14B at 400x720 in bf16: 21.5 GiB of history and sink, 0.4 GiB workspace; history in eight bits: half."""
+    spec, tokens, gib = ECHOTORRENT.cache_spec, 25 * 45, 2**30
+    sizes = {"layers": 40, "dim": 5120, "tokens": tokens, "itemsize": 2}
+    workspace, moved_sink = 2 * 2 * 5120 * tokens * (1 + 12 + 4), 2 * 5120 * tokens * 40
+    kept = spec.bytes(**sizes) - workspace - moved_sink
+    assert (round(kept / gib, 1), round(workspace / gib, 1)) == (21.5, 0.4)
+    eight = spec.bytes(**sizes, ring_token_bytes=token_bytes(5120, 40)) - workspace - moved_sink
+    assert 0.5 < eight / kept < 0.56

@@ -137,8 +137,8 @@ def test_two_speakers_and_guidance_in_closed_loop(grafted, rig, run, frames):
     assert c + 1 == spec.chunks
 
 
-@pytest.mark.parametrize("variant", ["hybrid", "sink4"])
-def test_echotorrent_in_closed_loop(host, golden_file, tmp_path, variant):
+@pytest.mark.parametrize(("variant", "in_main_memory"), [("hybrid", False), ("sink4", True)])
+def test_echotorrent_in_closed_loop(host, golden_file, tmp_path, variant, in_main_memory):
     """Per-step caches, hybrid layers and both sinks on the host's modules: latents within 5e-5."""
     from talkstream.nodes.host.multitalk import load_multitalk
 
@@ -149,7 +149,7 @@ def test_echotorrent_in_closed_loop(host, golden_file, tmp_path, variant):
         session = StreamSession(
             own.spec,
             network,
-            cache=network.make_cache(own.spec.cache_spec, own.spec.grid),
+            cache=network.make_cache(own.spec.cache_spec, own.spec.grid, in_main_memory=in_main_memory),
             speech=rig,
             reference=rig.reference,
             noise=own._noise,
