@@ -20,7 +20,7 @@ from talkstream.networks.profile import METADATA_KEY
 from talkstream.tests import layouts
 from talkstream.tests.nodes.model_files import mel_profile
 
-BYTES_CASES, HEADER_CASES, NAME_CASES, STUDENT_CASES = 4000, 1500, 3500, 1000  # 10 000 in all
+BYTES_CASES, HEADER_CASES, NAME_CASES, STUDENT_CASES = 4000, 1500, 4000, 500  # 10 000 in all
 TINY = layouts.student(dim=128, ffn_dim=32, layers=4, in_dim=33, text_dim=16, audio_in=64)
 STARTS = [
     b"PK\x03\x04",
