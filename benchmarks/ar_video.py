@@ -1,18 +1,19 @@
-"""Our chunk loop against core's SamplerARVideo, in one ComfyUI, with the same weights and sizes.
+"""Our chunk loop against core's SamplerARVideo, in the same ComfyUI, with the same weights and sizes.
 
 Command: python dev.py run -m talkstream.benchmarks.ar_video [--latents 5 20 60 240] [--size 96] [--repeats 3]
 The Wan network of TalkStream Mini, in chunks of 5 latents and 4 steps, in float32. Core gets it as a causal
 text-to-video network (the 16 noise channels of its input layer, no audio); ours runs as the whole student, with its
 voice and portrait. Both go through SamplerCustomAdvanced: core with Sampler AR Video, which keeps keys and values of
 the whole clip, ours with Chunk Sampler, whose window is 15 latents. Seconds are the host's own for the sampling node,
-the best of the repeats, over the number of chunks; memory is the host's anonymous peak (Linux) above what it held.
+the best of the repeats, over the number of chunks. Memory is the host's anonymous peak (Linux) above what it held
+after a first clip of the shortest length; each sampler has a host of its own, because one leaves freed memory behind.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 from ..devtools.server import Server
 from ..model_loaders.build import Student, open_student
 from ..networks.profile import METADATA_KEY
-from .host_run import MEBIBYTE, Graph, PeakMemory, node, outcome, queue, running_host
+from .host_run import MEBIBYTE, Graph, PeakMemory, anonymous_bytes, node, outcome, queue, running_host
 
 MINI = Path(__file__).resolve().parents[1] / "assets" / "diffusion_models" / "talkstream_mini.safetensors"
 CORE_FILE, OUR_FILE = "core_causal.safetensors", "our_student.safetensors"
@@ -53,7 +54,7 @@ async def comfy_entrypoint():
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds per chunk and bytes above idle of one sampler at one length."""
+    """Seconds per chunk of one sampler at one length, and bytes above what its host held before."""
 
     seconds: float
     peak: int
@@ -66,24 +67,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="width and height in pixels, a multiple of 16")
     parser.add_argument("--repeats", type=int, default=3)
     choice = parser.parse_args()
-    rows = []
-    with running_host(pack=TEXT_NODE) as server:
-        write_models(server.base / "models" / "diffusion_models")
-        print("latents  core s/chunk  ours s/chunk  core MiB  ours MiB  core / ours", flush=True)
-        for latents in choice.latents:
-            core, ours = (
-                measure(
-                    server, make(latents, choice.size), chunks=-(-latents // CHUNK), repeats=choice.repeats
-                )
-                for make in (core_graph, our_graph)
-            )
-            rows.append((core, ours))
-            print(
-                f"{latents:7d}  {core.seconds:12.4f}  {ours.seconds:12.4f}  {core.peak / MEBIBYTE:8.1f}  "
-                f"{ours.peak / MEBIBYTE:8.1f}  {core.seconds / ours.seconds:11.2f}",
-                flush=True,
-            )
-    print(verdict(rows))
+    lengths = sorted(choice.latents)
+    core, ours = (
+        measure_all(make, lengths, size=choice.size, repeats=choice.repeats)
+        for make in (core_graph, our_graph)
+    )
+    print("latents  core s/chunk  ours s/chunk  core MiB  ours MiB  core / ours")
+    for latents, theirs, mine in zip(lengths, core, ours, strict=True):
+        print(
+            f"{latents:7d}  {theirs.seconds:12.4f}  {mine.seconds:12.4f}  {theirs.peak / MEBIBYTE:8.1f}  "
+            f"{mine.peak / MEBIBYTE:8.1f}  {theirs.seconds / mine.seconds:11.2f}"
+        )
+    print(verdict(core, ours))
 
 
 def write_models(folder: Path) -> None:
@@ -154,25 +149,40 @@ def sampling(*, sampler: list[object], latent: list[object]) -> dict[str, object
     )
 
 
-def measure(server: Server, graph: Graph, *, chunks: int, repeats: int) -> Measured:
-    """One run to load and warm up, then the timed ones, in which only noise and sampling are new."""
-    seconds, peaks = [], []
-    for repeat in range(1 + repeats):
-        graph["12"]["inputs"]["noise_seed"] = repeat
-        with PeakMemory(server) as memory:
-            ended = outcome(server, queue(server, graph))
-        if ended.error:
-            raise RuntimeError(f"{ended.node}: {ended.error}")
-        seconds.append(ended.seconds / chunks)
-        peaks.append(memory.peak - memory.before)
-    return Measured(min(seconds[1:]), max(peaks[1:]))
+def measure_all(
+    make_graph: Callable[[int, int], Graph], lengths: Sequence[int], *, size: int, repeats: int
+) -> list[Measured]:
+    """One sampler at every length, from short to long, in a host of its own: what one leaves would hide the other's."""
+    with running_host(pack=TEXT_NODE) as server:
+        write_models(server.base / "models" / "diffusion_models")
+        run(server, make_graph(lengths[0], size), seed=0)
+        held = anonymous_bytes(server)
+        return [measure(server, make_graph(n, size), latents=n, repeats=repeats, held=held) for n in lengths]
 
 
-def verdict(rows: Sequence[tuple[Measured, Measured]]) -> str:
+def measure(server: Server, graph: Graph, *, latents: int, repeats: int, held: int) -> Measured:
+    """One run to warm up, then the timed ones, in which only noise and sampling are new."""
+    seconds = []
+    with PeakMemory(server) as memory:
+        for repeat in range(1 + repeats):
+            seconds.append(run(server, graph, seed=1 + repeat) / -(-latents // CHUNK))
+    return Measured(min(seconds[1:]), memory.peak - held)
+
+
+def run(server: Server, graph: Graph, *, seed: int) -> float:
+    """Seconds of one prompt. Raises RuntimeError where it fails."""
+    graph["12"]["inputs"]["noise_seed"] = seed
+    ended = outcome(server, queue(server, graph))
+    if ended.error:
+        raise RuntimeError(f"{ended.node}: {ended.error}")
+    return ended.seconds
+
+
+def verdict(core: Sequence[Measured], ours: Sequence[Measured]) -> str:
     """Whether ours is the faster one everywhere, and how its time and memory go from the first length to the last."""
-    slower = sum(ours.seconds >= core.seconds for core, ours in rows)
-    first, last = rows[0][1], rows[-1][1]
-    told = "faster at every length" if not slower else f"NOT faster at {slower} of {len(rows)} lengths"
+    slower = sum(mine.seconds >= theirs.seconds for theirs, mine in zip(core, ours, strict=True))
+    told = "faster at every length" if not slower else f"NOT faster at {slower} of {len(ours)} lengths"
+    first, last = ours[0], ours[-1]
     return (
         f"ours is {told}; longest against shortest: {last.seconds / first.seconds - 1:+.1%} time per chunk, "
         f"{(last.peak - first.peak) / MEBIBYTE:+.1f} MiB"

@@ -89,7 +89,7 @@ class PeakMemory:
     """Reads the host's anonymous memory in a thread while its block runs; use as a context manager."""
 
     def __init__(self, server: Server) -> None:
-        self.before = self.peak = anonymous_bytes(server)
+        self.peak = anonymous_bytes(server)
         self._server, self._ended = server, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
