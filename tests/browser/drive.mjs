@@ -145,9 +145,8 @@ async function ending() {
 async function help() {
   await page.evaluate(() => {
     const node = window.app.graph.nodes.find((node) => node.type === 'TalkStreamSaveStream')
-    window.app.canvas.deselectAll()
-    window.app.canvas.select(node)
-    window.app.canvas.setDirty(true, true)
+    window.app.canvas.selectItems([node])
+    window.app.canvas.onSelectionChange?.(window.app.canvas.selected_nodes)
   })
   await page.locator('[data-testid="info-button"]').first().click()
   await page.getByText('goes on at the growing end').first().waitFor()
