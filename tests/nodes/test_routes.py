@@ -34,7 +34,9 @@ class Client:
 
 @pytest.fixture(scope="module")
 def client(host_server):
-    return Client(host_server.url)
+    client = Client(host_server.url)
+    yield client
+    client.connection.close()
 
 
 @pytest.fixture
