@@ -13,8 +13,13 @@ from av.container import OutputContainer
 
 # While running. The index comes with the first fragment (delay_moov), not empty before it: only then does it
 # carry the edit list that hides the AAC encoder's 1024 samples of run-in (else sound comes 11 to 128 ms late).
-RUNNING_FLAGS = "frag_keyframe+delay_moov+default_base_moof+use_metadata_tags"
-FINISHED_FLAGS = "faststart+use_metadata_tags"
+# Fragments of a frame or two that wait for no other track: a killed process loses two frames at most.
+RUNNING = {
+    "movflags": "delay_moov+default_base_moof+use_metadata_tags",
+    "frag_duration": "50000",  # microseconds
+    "max_interleave_delta": "1",
+}
+FINISHED = {"movflags": "faststart+use_metadata_tags"}
 
 
 class OutputError(OSError):
@@ -24,10 +29,9 @@ class OutputError(OSError):
         return str(self.strerror)
 
 
-def open_container(path: Path, movflags: str, metadata: Mapping[str, str]) -> OutputContainer:
-    """A new MP4 with these tags; every fragment reaches the disk as soon as it is complete."""
-    options = {"movflags": movflags, "flush_packets": "1"}
-    container = av.open(str(path), "w", format="mp4", options=options)
+def open_container(path: Path, options: Mapping[str, str], metadata: Mapping[str, str]) -> OutputContainer:
+    """A new MP4, RUNNING or FINISHED, with these tags; what the muxer lets go reaches the disk at once."""
+    container = av.open(str(path), "w", format="mp4", options={**options, "flush_packets": "1"})
     container.metadata.update(metadata)
     return container
 
@@ -49,7 +53,7 @@ def rewrite(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
 def _copy_packets(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
     with (
         av.open(str(source)) as read,
-        open_container(target, FINISHED_FLAGS, metadata) as written,
+        open_container(target, FINISHED, metadata) as written,
     ):
         streams = {stream.index: written.add_stream_from_template(stream) for stream in read.streams}
         for packet in read.demux():

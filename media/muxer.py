@@ -1,7 +1,8 @@
 """The video file that grows while it is made.
 
-While running it is a fragmented MP4 named <name>_partial.mp4: every second that reached the disk plays, whatever
-happens to the process. finish() copies its packets into <name>.mp4 with the index in front, without encoding again.
+While running it is a fragmented MP4 named <name>_partial.mp4: all that was written but the last two frames plays,
+whatever happens to the process. finish() copies its packets into <name>.mp4 with the index in front, without
+encoding again.
 Frame n is shown at n / fps exactly; there are no B-frames, so decoding order is showing order.
 """
 
@@ -24,18 +25,26 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from .audio_track import AudioTrack
-from .containers import RUNNING_FLAGS, explained, free_partial_path, open_container, rewrite
+from .containers import RUNNING, explained, free_partial_path, open_container, rewrite
 
 log = logging.getLogger(__name__)
 
 BT709 = 1  # matrix, primaries and transfer all have this number
 
-# Encoder, and what it needs besides quality: no frames out of order.
+# Encoder, and what it needs besides quality: no frames out of order, none held back for later. Looking ahead would
+# make files a tenth smaller, and lose the last second to a process that is killed.
 VIDEO_CODECS = {
-    "h264": ("libx264", {"bf": "0"}),
+    "h264": ("libx264", {"bf": "0", "tune": "zerolatency"}),
     "vp9": (
         "libvpx-vp9",
-        {"b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4", "auto-alt-ref": "0"},
+        {
+            "b": "0",
+            "row-mt": "1",
+            "deadline": "good",
+            "cpu-used": "4",
+            "auto-alt-ref": "0",
+            "lag-in-frames": "0",
+        },
     ),
 }
 VideoCodec = Literal["h264", "vp9"]
@@ -70,7 +79,7 @@ class VideoWriter:
         with explained(self.path):
             self.partial_path = free_partial_path(self.path)
             self._reformatter = VideoReformatter()
-            self._container = open_container(self.partial_path, RUNNING_FLAGS, self._metadata)
+            self._container = open_container(self.partial_path, RUNNING, self._metadata)
         try:
             self._video = self._add_video(codec, quality)
             self._audio = AudioTrack(self._container, *audio) if audio is not None else None
@@ -136,7 +145,7 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
         context = stream.codec_context
         context.time_base = 1 / self.fps
-        context.gop_size = max(1, round(self.fps))  # one fragment a second
+        context.gop_size = max(1, round(self.fps))  # a place to jump to every second
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = ColorRange.MPEG
         if codec == "vp9":

@@ -1,4 +1,4 @@
-"""The file while it grows: every prefix plays, and a killed process leaves what it had written."""
+"""The file while it grows: all but the last two frames play, also when the process is killed."""
 
 from __future__ import annotations
 
@@ -28,19 +28,16 @@ def test_every_prefix_on_the_disk_plays_in_sync(tmp_path, rate, channels):
         audio=(clip, rate),
         metadata={"prompt": "{}"},
     )
-    seen = []
     for _ in range(11):
         writer.write(pictures(12))
         prefix = tmp_path / "prefix.mp4"
         prefix.write_bytes(writer.partial_path.read_bytes())
-        if prefix.stat().st_size:
-            result = decode(prefix)
-            seen.append(len(result.frame_times))
-            assert result.frame_times == [n / 16 for n in range(seen[-1])]
-            assert abs(delay_seconds(clip, result)) < 0.001
-            assert result.metadata["prompt"] == "{}"
-    assert seen == sorted(seen)
-    assert seen[-1] >= writer.frames_written - 3 * 16  # one fragment being made, the encoder's look-ahead
+        result = decode(prefix)
+        shown = len(result.frame_times)
+        assert writer.frames_written - 2 <= shown <= writer.frames_written
+        assert result.frame_times == [n / 16 for n in range(shown)]
+        assert abs(delay_seconds(clip, result)) < 0.001
+        assert result.metadata["prompt"] == "{}"
     writer.abort()
 
 
@@ -69,7 +66,7 @@ def test_a_killed_process_leaves_a_file_that_plays(tmp_path):
     child.stdout.close()
     assert [p.name for p in tmp_path.iterdir()] == ["a_partial.mp4"]
     result = decode(tmp_path / "a_partial.mp4")
-    assert len(result.frame_times) >= written - 3 * 16
+    assert len(result.frame_times) >= written - 2
     assert abs(delay_seconds(click_train(44100, 20.0, 2), result)) < 0.001
 
 
