@@ -256,9 +256,9 @@ class RingKVCache:
         return [(a * self._tokens, b * self._tokens, n * self._tokens) for a, b, n in spans]
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all buffers and counters, between chunks. Loading gives a bit-identical continuation."""
+        """All buffers, copied to the CPU, and counters, between chunks. Loading gives a bit-identical continuation."""
         counters = self._timeline.counters()
-        return {**counters, **{name: tensor.clone() for name, tensor in self._tensors().items()}}
+        return {**counters, **{name: t.to("cpu", copy=True) for name, t in self._tensors().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state_dict of a cache of the same spec and sizes. Raises ValueError otherwise."""

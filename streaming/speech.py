@@ -80,7 +80,7 @@ class MelSpeech:
         return {
             "samples": torch.from_numpy(self._mel.samples.copy()),
             "level": torch.from_numpy(self._mel.level.copy()),
-            "mel": self._state.mel.clone(),
+            "mel": self._state.mel.to("cpu", copy=True),
             "heard": self._heard,
             "latent": self._latent,
         }
@@ -88,5 +88,5 @@ class MelSpeech:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where state_dict() was taken."""
         self._mel = MelState(state["samples"].numpy().copy(), state["level"].numpy().copy())
-        self._state = SpeechState(state["mel"].clone())
+        self._state = SpeechState(state["mel"].to(self._encoder.conv1.weight, copy=True))
         self._heard, self._latent = int(state["heard"]), int(state["latent"])
