@@ -13,10 +13,10 @@ from av.container import OutputContainer
 
 # While running. The index comes with the first fragment (delay_moov), not empty before it: only then does it
 # carry the edit list that hides the AAC encoder's 1024 samples of run-in (else sound comes 11 to 128 ms late).
-# Fragments of a frame or two that wait for no other track: a killed process loses two frames at most.
+# Fragments of one frame that wait for no other track: a killed process loses two frames at most.
 RUNNING = {
     "movflags": "delay_moov+default_base_moof+use_metadata_tags",
-    "frag_duration": "50000",  # microseconds
+    "frag_duration": "20000",  # microseconds
     "max_interleave_delta": "1",
 }
 FINISHED = {"movflags": "faststart+use_metadata_tags"}

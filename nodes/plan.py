@@ -18,6 +18,7 @@ from ..streaming.spec import StreamSpec
 from .host import decoders
 from .host import vae as host_vae
 from .host.graft import profile_of, text_width
+from .host.takes import new_take
 from .sessions import cache_dtype
 from .types import CacheChoice, Frames, Reference, Speech, Stream
 from .voice import heard_samples
@@ -66,7 +67,7 @@ def stream_of(
         samples=heard_samples(speech),
         sample_rate=speech.sample_rate,
     )
-    return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed)
+    return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed, new_take(spec))
 
 
 def levels_of(sigmas: Tensor | None, profile: StudentProfile) -> Tensor | tuple[float, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from ..media.frames import to_bytes
 from ..samplers.noise import SeededNoise
+from ..streaming.replay import Replay
+from ..streaming.saved_run import SavedRun
 from ..streaming.session import Latents, StreamSession
 from .enlarge import enlargers_of
 from .host import memory, progress
@@ -22,6 +23,7 @@ from .host.graft import HostNetwork
 from .host.pictures import to_picture
 from .host.upscale import upscale_bytes
 from .host.vae import HostDecoder
+from .pace import Pace
 from .plan import plan_memory
 from .sessions import open_session, stream_bytes
 from .stages import DECODE, STREAM, stage
@@ -33,15 +35,16 @@ STREAM_CLASS, DECODE_CLASS = "TalkStreamStreamChunks", "TalkStreamDecodeStream"
 
 
 class Pull:
-    """An open session; chunks() runs it. Every stage labels its own errors and moves its own bar."""
+    """A running stream; chunks() runs it. Every stage labels its own errors and moves its own bar."""
 
-    def __init__(self, frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -> None:
-        self.node_id = node_id
+    def __init__(
+        self, frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None, replay: Replay
+    ) -> None:
+        self.node_id, self.replay = node_id, replay
         self.frames = frames.frames
-        self._fps = frames.fps
+        self.pace = Pace(frames.frames, frames.fps)
         self._steps = frames.stream.spec.schedule.steps
         self._chunk = 0
-        self._started = time.monotonic()
         self.stream_bar = progress.Bar(
             progress.upstream_node(prompt, node_id, STREAM_CLASS), frames.stream.spec.chunks * self._steps
         )
@@ -54,17 +57,19 @@ class Pull:
 
     def chunks(self) -> Iterator[DecodedChunk]:
         """The stream in order, to its end or to the chunk after which it was asked to finish."""
-        made = self.session.chunks()
+        made = self.replay.chunks(self.session)
         while True:
             with stage(STREAM, self.stream_bar.node_id, chunk=self._chunk):
                 self.residency.restore()
                 latents = next(made, None)
             if latents is None:
                 return
+            self.stream_bar.update((self._chunk + 1) * self._steps)
             with stage(DECODE, self.decode_bar.node_id, chunk=self._chunk):
                 decoded = self._decode(latents)
             for enlarger in self.enlargers:
                 decoded = enlarger.enlarge(decoded)
+            self.pace.made(decoded.first_frame + len(decoded.pictures_FHWC))
             yield decoded
             self._chunk += 1
             if FINISH.asked(self.node_id):
@@ -74,13 +79,10 @@ class Pull:
         """Runs after every network call: moves the bar and stops where the user asked to."""
         self.stream_bar.update(self._chunk * self._steps + step + 1)
 
-    def status(self, frames_done: int) -> str:
-        """One line for the write node."""
-        seconds = max(1e-6, time.monotonic() - self._started)
-        return (
-            f"{float(frames_done / self._fps):.1f} of {float(self.frames / self._fps):.1f} s, "
-            f"{frames_done / seconds:.1f} frames per second"
-        )
+    def suspend(self) -> None:
+        """The write node wants no more, whether the stream has ended or not."""
+        with stage(STREAM, self.stream_bar.node_id, chunk=self._chunk):
+            self.replay.suspend()
 
     def close(self) -> None:
         """Ends the bars upstream."""
@@ -106,15 +108,47 @@ class Pull:
 
 
 @contextmanager
-def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -> Iterator[Pull]:
-    """Loads the models, opens the session, and closes everything again, whatever happens."""
+def pulling(
+    frames: Frames,
+    *,
+    node_id: str,
+    prompt: Mapping[str, Any] | None,
+    saved: SavedRun | None = None,
+    save_every: int = 0,
+) -> Iterator[Pull]:
+    """Loads the models, opens what is needed, and closes everything again, whatever happens.
+
+    saved, save_every: where the session's state goes, every so many chunks.
+    """
     stream = frames.stream
-    pull = Pull(frames, node_id=node_id, prompt=prompt)
+    replay = Replay(
+        stream.spec.plan,
+        take=stream.take,
+        saved=saved,
+        save_every=save_every,
+        device=stream.model.load_device,
+    )
+    pull = Pull(frames, node_id=node_id, prompt=prompt, replay=replay)
     logger.info("%s", plan_memory(frames))
     with ExitStack() as stack:
         stack.callback(pull.close)
         stack.enter_context(FINISH.running(progress.executing_prompt(), node_id))
-        with stage(STREAM, pull.stream_bar.node_id, chunk=0):
+        open_models(pull, frames, stack)
+        try:
+            yield pull
+            pull.suspend()
+        except BaseException:
+            replay.fail()
+            raise
+
+
+def open_models(pull: Pull, frames: Frames, stack: ExitStack) -> None:
+    """The student and its session, unless everything it would make is there already; and the decoder."""
+    stream, whole = frames.stream, not pull.replay.needs_session
+    with stage(STREAM, pull.stream_bar.node_id, chunk=0):
+        if whole:
+            memory.load_together(frames.picture_models(), extra_bytes=picture_bytes(frames))
+        else:
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
             pull.residency = memory.Residency([stream.model, *frames.picture_models()])
             network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
@@ -127,14 +161,17 @@ def pulling(frames: Frames, *, node_id: str, prompt: Mapping[str, Any] | None) -
         if frames.preview_vae is not None:
             tiny = HostTinyDecoder(frames.preview_vae, scale=frames.tiny_scale)
             pull.preview_decoder = stack.enter_context(tiny)
-        yield pull
 
 
-def run_bytes(frames: Frames) -> int:
-    """Memory beside the weights: KV cache, one chunk's activations, the decoder, the upscale models."""
+def picture_bytes(frames: Frames) -> int:
+    """Memory to decode one latent and to enlarge its pictures."""
     spec = frames.stream.spec
     decoder = host_vae.decode_bytes(
         frames.vae, latents=1, latent_height=spec.latent_height, latent_width=spec.latent_width
     )
-    upscaling = max((upscale_bytes(model) for model in frames.upscalers), default=0)
-    return decoder + upscaling + stream_bytes(frames.stream)
+    return decoder + max((upscale_bytes(model) for model in frames.upscalers), default=0)
+
+
+def run_bytes(frames: Frames) -> int:
+    """Memory beside the weights: KV cache, one chunk's activations, and what pictures need."""
+    return picture_bytes(frames) + stream_bytes(frames.stream)

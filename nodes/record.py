@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io, ui
@@ -13,11 +13,13 @@ from comfy_api.latest import io, ui
 from ..audio.rates import latents_for_frames, sample_at_frame
 from ..media.frames import to_bytes
 from ..media.muxer import VideoWriter
+from ..streaming.saved_run import SavedRun
 from .host import progress
 from .host.growing_files import announced
 from .host.paths import OutputFile, metadata_allowed, reserve_output
 from .host.vae import to_vae_space
 from .pull import Pull, pulling
+from .saving import chunks_between_saves, saved_run
 from .stages import WRITE, stage, with_text
 from .types import Frames
 
@@ -26,33 +28,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A finished file, and how many frames are in it."""
+class SavedVideo:
+    """A finished file, how many frames are in it, and what the node shows."""
 
-    file: OutputFile
+    path: Path
     frames: int
+    shown: dict[str, Any]
 
 
-def record(frames: Frames, *, prefix: str, crf: float, hidden: HiddenHolder) -> Recording:
-    """Writes the stream to a new numbered file. What was finished survives Stop and errors."""
-    file = reserve_output(prefix, width=frames.width, height=frames.height)
+def record(frames: Frames, *, prefix: str, crf: float, save_every: int, hidden: HiddenHolder) -> SavedVideo:
+    """Writes the stream to a new numbered file. What was finished survives Stop and errors.
+
+    save_every: chunks between two save points from which a later run can go on; saving.AUTO, or 0 for none.
+    """
+    with stage(WRITE, hidden.unique_id, chunk=0):
+        file = reserve_output(prefix, width=frames.width, height=frames.height)
+        try:
+            writer = open_writer(frames, file, crf=crf, metadata=file_metadata(hidden))
+        except BaseException:
+            file.path.unlink(missing_ok=True)
+            raise
     try:
-        writer = open_writer(frames, file, crf=crf, metadata=file_metadata(hidden))
-    except BaseException:
-        file.path.unlink(missing_ok=True)
-        raise
-    try:
-        with announced(writer.partial_path, hidden.extra_pnginfo):
-            with pulling(frames, node_id=hidden.unique_id, prompt=hidden.prompt) as pull:
-                write_all(pull, writer)
-        writer.finish()
+        text = write_stream(frames, writer, save_every=save_every, hidden=hidden)
     except BaseException as error:
         partial = keep_partial(writer, file)
-        if partial is not None and isinstance(error, Exception):
+        if partial is not None and isinstance(error, Exception) and str(partial) not in str(error):
             raise with_text(error, f"{error}\nWhat was finished is in {partial}") from error
         raise
-    progress.show_text(f"{writer.frames_written} frames, {writer.seconds:.2f} s")
-    return Recording(file, writer.frames_written)
+    progress.show_text(text)
+    return SavedVideo(file.path, writer.frames_written, shown(file.path.name, file.subfolder, text))
+
+
+def write_stream(frames: Frames, writer: VideoWriter, *, save_every: int, hidden: HiddenHolder) -> str:
+    """The whole stream into the file, which is then complete. Returns a line about it."""
+    every = chunks_between_saves(frames, save_every)
+    with saved_run(frames, every=every) as saved:
+        with (
+            announced(writer.partial_path, hidden.extra_pnginfo),
+            pulling(
+                frames, node_id=hidden.unique_id, prompt=hidden.prompt, saved=saved, save_every=every
+            ) as pull,
+        ):
+            chunk = write_all(pull, writer, saved)
+        with stage(WRITE, hidden.unique_id, chunk=chunk):
+            writer.finish()
+    return pull.pace.summary()
 
 
 def open_writer(frames: Frames, file: OutputFile, *, crf: float, metadata: dict[str, str]) -> VideoWriter:
@@ -69,14 +89,23 @@ def open_writer(frames: Frames, file: OutputFile, *, crf: float, metadata: dict[
     )
 
 
-def write_all(pull: Pull, writer: VideoWriter) -> None:
-    """Chunk after chunk into the file, with the node's bar and a line of text."""
-    bar = progress.Bar(pull.node_id, pull.frames)
+def write_all(pull: Pull, writer: VideoWriter, saved: SavedRun | None) -> int:
+    """Chunk after chunk into the file, with the node's bar and a line of text. Returns the last chunk's number."""
+    bar, index = progress.Bar(pull.node_id, pull.frames), 0
     for chunk in pull.chunks():
-        with stage(WRITE, pull.node_id, chunk=chunk.index):
+        index = chunk.index
+        with stage(WRITE, pull.node_id, chunk=index):
             writer.write(to_bytes(chunk.pictures_FHWC, low=0.0))
         bar.update(writer.frames_written)
-        bar.text(pull.status(writer.frames_written))
+        bar.text(pull.pace.line() + saved_words(saved))
+    return index
+
+
+def saved_words(saved: SavedRun | None) -> str:
+    """How much lies on the disk for the case that this process dies."""
+    return (
+        f", {saved.size_bytes / 1e6:.0f} MB saved to go on from" if saved is not None and saved.saved else ""
+    )
 
 
 def keep_partial(writer: VideoWriter, file: OutputFile) -> Path | None:
@@ -84,10 +113,16 @@ def keep_partial(writer: VideoWriter, file: OutputFile) -> Path | None:
     partial = writer.abort()
     file.path.unlink(missing_ok=True)
     if partial is not None:
-        shown = ui.PreviewVideo([ui.SavedResult(partial.name, file.subfolder, io.FolderType.output)])
-        progress.send_executed(shown.as_dict())
-        progress.show_text(f"{writer.seconds:.2f} s finished, in {partial.name}")
+        text = f"{writer.frames_written} frames, {writer.seconds:.2f} s finished, in {partial.name}"
+        progress.send_executed(shown(partial.name, file.subfolder, text))
+        progress.show_text(text)
     return partial
+
+
+def shown(name: str, subfolder: str, text: str) -> dict[str, Any]:
+    """A video in the output folder and a line of text, as the front end takes them."""
+    video = ui.PreviewVideo([ui.SavedResult(name, subfolder, io.FolderType.output)])
+    return {**video.as_dict(), **ui.PreviewText(text).as_dict()}
 
 
 def file_metadata(hidden: HiddenHolder) -> dict[str, str]:

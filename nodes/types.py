@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..networks.profile import StudentProfile
     from ..streaming.spec import StreamSpec
+    from ..streaming.take import Take
 
 SpeechSocket = io.Custom("TALKSTREAM_SPEECH")
 ReferenceSocket = io.Custom("TALKSTREAM_REFERENCE")
@@ -82,7 +83,7 @@ class CacheChoice:
 
 @dataclass(frozen=True, eq=False)
 class Stream(HoldsModels):
-    """Everything that decides the latents of one stream."""
+    """Everything that decides the latents of one stream, and its take: those that were made already."""
 
     model: Any
     profile: StudentProfile
@@ -92,6 +93,7 @@ class Stream(HoldsModels):
     text_BMD: Tensor | None
     cache: CacheChoice
     seed: int
+    take: Take
 
     def get_models(self) -> list[Any]:
         """Student, the models that ride along with it, and the speech encoder."""

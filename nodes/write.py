@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import InputImpl, io
 
 from .types import Frames, FramesSocket
 
@@ -38,6 +38,16 @@ class SaveStream(io.ComfyNode):
                     advanced=True,
                     tooltip="H.264 quality: lower is better and larger.",
                 ),
+                io.Int.Input(
+                    "save_state_every",
+                    default=-1,
+                    min=-1,
+                    max=10_000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Chunks between two saves of the stream's state, from which the same graph goes on after a "
+                    "crash. -1: every 20 chunks for a minute and longer. 0: never.",
+                ),
             ],
             outputs=[
                 io.Video.Output(tooltip="The finished file."),
@@ -49,15 +59,15 @@ class SaveStream(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: Frames, filename_prefix: str, crf: float = 18.0) -> io.NodeOutput:
+    def execute(
+        cls, frames: Frames, filename_prefix: str, crf: float = 18.0, save_state_every: int = -1
+    ) -> io.NodeOutput:
         """Pulls chunk, decode, write until the voice ends."""
         from .record import record
 
-        made = record(frames, prefix=filename_prefix, crf=crf, hidden=cls.hidden)
-        file = made.file
-        shown = ui.PreviewVideo([ui.SavedResult(file.path.name, file.subfolder, io.FolderType.output)])
-        video = InputImpl.VideoFromFile(str(file.path))
-        return io.NodeOutput(video, made.frames, float(frames.fps), ui=shown)
+        made = record(frames, prefix=filename_prefix, crf=crf, save_every=save_state_every, hidden=cls.hidden)
+        video = InputImpl.VideoFromFile(str(made.path))
+        return io.NodeOutput(video, made.frames, float(frames.fps), ui=made.shown)
 
 
 class CollectFrames(io.ComfyNode):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
@@ -14,10 +15,16 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+if TYPE_CHECKING:
+    from execution import PromptQueue
+
 logger = logging.getLogger(__name__)
 
 PREVIEWS_PER_SECOND = 8
 TEXTS_PER_SECOND = 4
+HISTORY_SECONDS = 60.0
+"""Longest wait for the host to end a prompt that has failed."""
+HISTORY_POLL_SECONDS = 0.02
 
 
 def stop_if_asked() -> None:
@@ -106,15 +113,28 @@ class Bar:
 
 
 def send_executed(ui: Mapping[str, Any]) -> None:
-    """Shows a result on the running node although it is about to fail: the host then sends none itself."""
+    """Shows a result on the running node although it is about to fail: the host then sends none itself.
+
+    It is in the prompt's history too, as soon as the host has written that.
+    """
     server = getattr(PromptServer, "instance", None)
     context = get_executing_context()
     if server is None or context is None:
         return
-    message = {
-        "node": context.node_id,
-        "display_node": context.node_id,
-        "output": dict(ui),
-        "prompt_id": context.prompt_id,
-    }
+    node_id, prompt_id = context.node_id, context.prompt_id
+    message = {"node": node_id, "display_node": node_id, "output": dict(ui), "prompt_id": prompt_id}
     server.send_sync("executed", message, server.client_id)
+    asyncio.run_coroutine_threadsafe(
+        note_in_history(server.prompt_queue, prompt_id, node_id, ui), server.loop
+    )
+
+
+async def note_in_history(queue: PromptQueue, prompt_id: str, node_id: str, ui: Mapping[str, Any]) -> None:
+    """Adds a node's result to a prompt's history, which the host writes without those of nodes that fail."""
+    for _ in range(round(HISTORY_SECONDS / HISTORY_POLL_SECONDS)):
+        with queue.mutex:
+            entry = queue.history.get(prompt_id)
+            if entry is not None:
+                entry["outputs"].setdefault(node_id, dict(ui))
+                return
+        await asyncio.sleep(HISTORY_POLL_SECONDS)

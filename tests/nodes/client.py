@@ -55,6 +55,18 @@ def run(server: Server, graph: Graph, **options) -> Result:
     return wait(server, queue(server, graph, **options))
 
 
+def kept_in_history(server: Server, result: Result, node: str = "8") -> tuple[str, str]:
+    """Folder and name of the video that a failed prompt's history shows on a node, a moment after its end."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    prompt_id = next(content["prompt_id"] for _, content in result.messages)
+    while time.monotonic() < deadline:
+        outputs = server.json(f"/history/{prompt_id}")[prompt_id]["outputs"]
+        if node in outputs:
+            return outputs[node]["images"][0]["subfolder"], outputs[node]["images"][0]["filename"]
+        time.sleep(0.05)
+    raise TimeoutError(f"{prompt_id} shows nothing on node {node}")
+
+
 def changed(graph: Graph, **inputs: dict) -> Graph:
     """A copy with other inputs; a key is a node id behind an n, its value the inputs to set."""
     result = copy.deepcopy(graph)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import sys
 
+import comfy.patcher_extension
 import torch
 from aiohttp import web
 from comfy_api.latest import ComfyExtension, io, ui
@@ -69,18 +73,77 @@ class Difference(io.ComfyNode):
         return io.NodeOutput(ui=ui.PreviewText(f"{tuple(a.shape)} {difference}"))
 
 
-@PromptServer.instance.routes.post("/test/finish")
-async def finish(request):
-    """What a Finish button does, by the node's and the prompt's id."""
-    pack = next(name for name in sys.modules if name.endswith("ComfyUI-TalkStream.nodes.host.finishing"))
-    wanted = await request.json()
-    found = sys.modules[pack].FINISH.request(wanted["prompt_id"], wanted["node_id"])
-    return web.json_response({"found": found})
+CALLS = {"made": 0, "break_at": -1}
+
+
+def counted(executor, *args, **kwargs):
+    """Counts network calls, and fails at one of them when a test asks for it."""
+    CALLS["made"] += 1
+    if CALLS["made"] == CALLS["break_at"]:
+        raise RuntimeError("this call was made to fail")
+    return executor(*args, **kwargs)
+
+
+class CountCalls(io.ComfyNode):
+    """A MODEL whose network calls are counted."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TestCountCalls", inputs=[io.Model.Input("model")], outputs=[io.Model.Output()])
+
+    @classmethod
+    def execute(cls, model):
+        counting = model.clone()
+        wrapper_type = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+        counting.add_wrapper_with_key(wrapper_type, "test_count", counted)
+        return io.NodeOutput(counting)
+
+
+class Digest(io.ComfyNode):
+    """The exact content of an image batch, as text."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TestDigest", inputs=[io.Image.Input("image")], outputs=[], is_output_node=True)
+
+    @classmethod
+    def execute(cls, image):
+        content = hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
+        return io.NodeOutput(ui=ui.PreviewText(f"{tuple(image.shape)} {content}"))
+
+
+def of_pack(name):
+    """A module of the pack under test, in this process."""
+    return next(sys.modules[full] for full in sys.modules if full.endswith(f"ComfyUI-TalkStream.{name}"))
+
+
+@PromptServer.instance.routes.post("/test/calls")
+async def calls(request):
+    """Network calls counted since the last time; {"break_at": n}: the n-th from now fails."""
+    made, wanted = CALLS["made"], await request.json()
+    CALLS.update(made=0, break_at=wanted.get("break_at", -1))
+    return web.json_response({"made": made})
+
+
+@PromptServer.instance.routes.post("/test/full_disk")
+async def full_disk(request):
+    """From this frame on the disk of every video is full; no number: it has room again."""
+    writer, frame = of_pack("media.muxer").VideoWriter, (await request.json()).get("frame")
+    original = getattr(writer, "_whole_write_frame", writer._write_frame)
+    writer._whole_write_frame = original
+
+    def write_frame(self, picture):
+        if self.frames_written >= frame:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(self, picture)
+
+    writer._write_frame = original if frame is None else write_frame
+    return web.json_response({})
 
 
 class StandIns(ComfyExtension):
     async def get_node_list(self):
-        return [TextRows, NoAudio, BrokenAudio, Difference]
+        return [TextRows, NoAudio, BrokenAudio, Difference, CountCalls, Digest]
 
 
 async def comfy_entrypoint():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from talkstream.devtools.server import Server
-from talkstream.tests.nodes.client import changed, probe, queue, wait
+from talkstream.tests.nodes.client import changed, kept_in_history, probe, queue, wait
 from talkstream.tests.nodes.graphs import DECODE, SAVE, STREAM, node, tiny
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("model_files")]
@@ -96,7 +96,8 @@ def test_stop_keeps_a_playable_file(host_server, browser):
     found = probe(folder / shown[0]["filename"])
     assert 0 < found.frames < 3600 * 25
     assert abs(found.samples / 8000 - found.frames / 25) < 0.3
-    assert wait(host_server, prompt_id).outputs.get(SAVE) is None
+    kept = kept_in_history(host_server, wait(host_server, prompt_id))
+    assert kept == ("stopped", shown[0]["filename"])
 
 
 def test_the_session_after_a_stop_is_whole(host_server, browser):
@@ -114,13 +115,12 @@ def test_finish_now_ends_as_a_success(host_server, browser):
         tiny(seconds=3600.0, sample_rate=8000), n6={"seed": 13}, n8={"filename_prefix": "finished/long"}
     )
     graph["15"] = node("PreviewAny", source=[SAVE, 1])
-    assert host_server.json("/test/finish", {"prompt_id": "none", "node_id": SAVE}) == {"found": False}
     prompt_id = queue(host_server, graph, client_id=browser.id)
     asked = False
     for kind, data in browser.events():
         saving = data["nodes"].get(SAVE, {}) if kind == "progress_state" else {}
         if saving.get("max", 0) > 1 and saving["value"] > 0 and not asked:
-            asked = host_server.json("/test/finish", {"prompt_id": prompt_id, "node_id": SAVE})["found"]
+            asked = bool(host_server.json(f"/talkstream/finish/{prompt_id}/{SAVE}", {}))
         if kind in ("execution_interrupted", "execution_error", "execution_success"):
             break
     assert kind == "execution_success"
@@ -132,4 +132,3 @@ def test_finish_now_ends_as_a_success(host_server, browser):
     assert 0 < found.frames < 3600 * 25
     assert result.outputs["15"]["text"] == [str(found.frames)]
     assert 0 <= found.samples - found.frames * 8000 // 25 < 2 * 1024
-    assert host_server.json("/test/finish", {"prompt_id": prompt_id, "node_id": SAVE}) == {"found": False}
