@@ -134,8 +134,10 @@ def voice(seconds: float) -> tuple[Tensor, int]:
     return clip_CS, rate
 
 
-def open_session(loaded: Loaded, clip_CS: Tensor, rate: int, timing: Timing) -> StreamSession:
-    """A stream of the Mini over a voice, as trained."""
+def open_session(
+    loaded: Loaded, clip_CS: Tensor, rate: int, timing: Timing, *, samples: int | None = None
+) -> StreamSession:
+    """A stream of the Mini over a voice, as trained. samples: a limit on how much of the voice is shown."""
     profile = loaded.profile
     spec = StreamSpec(
         profile=profile,
@@ -143,7 +145,7 @@ def open_session(loaded: Loaded, clip_CS: Tensor, rate: int, timing: Timing) -> 
         cache_spec=profile.cache_spec,
         latent_height=profile.height // PIXELS_PER_LATENT,
         latent_width=profile.width // PIXELS_PER_LATENT,
-        samples=clip_CS.shape[1],
+        samples=samples or clip_CS.shape[1],
         sample_rate=rate,
     )
     speech = TimedSpeech(

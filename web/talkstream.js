@@ -66,6 +66,16 @@ async function readGrowing() {
   arrange()
 }
 
+/**
+ * A node that the host serves from its cache sends no text while it runs; its result holds the last line.
+ * @param {{node: string | number, output?: {text?: string[]}}} result
+ */
+function showText({ node, output }) {
+  const id = String(node)
+  if (output?.text?.length && nodeOf(id)?.comfyClass?.startsWith('TalkStream'))
+    api.dispatchCustomEvent('progress_text', { nodeId: id, text: output.text[0] })
+}
+
 function listen() {
   api.addEventListener('reconnected', readGrowing)
   api.addEventListener('talkstream.growing', ({ detail }) => {
@@ -73,6 +83,7 @@ function listen() {
     arrange()
   })
   api.addEventListener('executed', ({ detail }) => {
+    showText(detail)
     forget((file) => file.prompt_id === detail.prompt_id && file.node_id === String(detail.node))
   })
   for (const end of ENDS)
