@@ -64,7 +64,7 @@ class Replay:
 
     def suspend(self) -> None:
         """The pull ends here although the stream goes on: the next one continues where this one stopped."""
-        if self._take.complete:
+        if self._take.complete or self._take.dropped:
             return
         if self._session is not None:
             self._take.save_state(self._session.state_dict())

@@ -115,10 +115,11 @@ def test_the_folder_goes_with_the_take(student, tmp_path):
 
 @pytest.mark.parametrize("limit", [0, 4 * RECORD, 9 * RECORD - 1])
 def test_a_take_beyond_the_limit_is_dropped(student, whole, tmp_path, caplog, limit):
-    take = take_in(tmp_path, limit=limit)
+    take, calls = take_in(tmp_path, limit=limit), Calls()
     with caplog.at_level(logging.INFO):
         for _ in range(2):
-            assert torch.equal(joined(pull(student, take)), whole)
+            assert torch.equal(joined(pull(student, take, calls=calls)), whole)
+    assert calls.count == 2 * 18
     assert take.chunks == 0
     assert not (tmp_path / "take").exists()
     assert len([r for r in caplog.records if "keeps no take" in r.message]) == (limit > 0)
