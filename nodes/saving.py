@@ -65,7 +65,9 @@ def open_saved_run(stream: Stream) -> SavedRun | None:
         logger.warning("TalkStream saves no state of this run: %s", error)
         return None
     if saved is None:
-        logger.info("TalkStream saves no state of this run: another process is making the same stream")
+        logger.info(
+            "TalkStream saves no state of this run: the settings leave no room, or another process makes it"
+        )
     return saved
 
 

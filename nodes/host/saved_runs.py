@@ -27,8 +27,10 @@ def store() -> RunStore:
 
 
 def open_run(fingerprint: str, spec: StreamSpec) -> SavedRun | None:
-    """The saved run of a stream; None while another process makes it. Raises OSError."""
+    """The saved run of a stream; None while another process makes it, or without room for any. Raises OSError."""
     runs = store()
+    if not runs.limit_bytes:
+        return None
     saved = runs.open(fingerprint, shape=chunk_shape(spec))
     size = runs.size_bytes
     if size:
