@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +26,12 @@ def saving(*, seed: int, every: int = 1) -> Graph:
     return changed(counted(seed=seed, seconds=2.0), n8={"save_state_every": every})
 
 
-def runs(server) -> list[Path]:
-    return [path for path in (server.base / "user" / "__talkstream" / "runs").glob("*") if path.is_dir()]
+@pytest.fixture
+def runs() -> Callable[[], list[Path]]:
+    """Saved runs that this test has made; a long stream that another test stopped is still there."""
+    folder = host_server.base / "user" / "__talkstream" / "runs"
+    before = set(folder.glob("*"))
+    return lambda: [path for path in set(folder.glob("*")) - before if path.is_dir()]
 
 
 def broken(server, graph: Graph) -> None:
@@ -43,14 +48,14 @@ def forget_takes(server) -> None:
         time.sleep(0.2)
 
 
-def test_the_same_graph_goes_on_and_no_other_does(host_server, model_files):
+def test_the_same_graph_goes_on_and_no_other_does(host_server, model_files, runs):
     """Frame-identical; nothing is left behind; a changed seed, file name or quality does what it should."""
     graph = saving(seed=301)
     whole = run(host_server, saving(seed=301, every=0))
-    assert runs(host_server) == []
+    assert runs() == []
     forget_takes(host_server)
     broken(host_server, graph)
-    assert len(runs(host_server)) == 1
+    assert len(runs()) == 1
 
     other = run(host_server, saving(seed=302))
     assert (other.error, calls(host_server)) == ("", CALLS)
@@ -60,27 +65,27 @@ def test_the_same_graph_goes_on_and_no_other_does(host_server, model_files):
     frames = pictures(resumed.video(SAVE, host_server))
     assert len(frames) == 50
     assert (frames == pictures(whole.video(SAVE, host_server))).all()
-    assert runs(host_server) == []
+    assert runs() == []
     assert resumed.outputs[SAVE]["text"][0].startswith("50 frames, 2.00 s, made in ")
 
 
-def test_short_streams_are_not_saved_by_themselves(host_server, model_files):
+def test_short_streams_are_not_saved_by_themselves(host_server, model_files, runs):
     graph = saving(seed=303, every=-1)
     broken(host_server, graph)
-    assert runs(host_server) == []
+    assert runs() == []
     assert (run(host_server, graph).error, calls(host_server)) == ("", CALLS)
 
 
-def test_a_damaged_state_is_ignored(host_server, model_files):
+def test_a_damaged_state_is_ignored(host_server, model_files, runs):
     graph = saving(seed=304)
     broken(host_server, graph)
-    latents = runs(host_server)[0] / "latents"
+    latents = runs()[0] / "latents"
     content = bytearray(latents.read_bytes())
     content[100] ^= 1
     latents.write_bytes(content)
     assert (run(host_server, graph).error, calls(host_server)) == ("", CALLS)
     assert "its saved state is damaged (chunk 0 of" in host_server.log.read_text("utf-8", errors="replace")
-    assert runs(host_server) == []
+    assert runs() == []
 
 
 def test_long_streams_are_saved_by_themselves(host):
