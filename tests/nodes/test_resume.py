@@ -27,7 +27,7 @@ def saving(*, seed: int, every: int = 1) -> Graph:
 
 
 @pytest.fixture
-def runs() -> Callable[[], list[Path]]:
+def runs(host_server) -> Callable[[], list[Path]]:
     """Saved runs that this test has made; a long stream that another test stopped is still there."""
     folder = host_server.base / "user" / "__talkstream" / "runs"
     before = set(folder.glob("*"))
