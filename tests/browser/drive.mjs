@@ -61,6 +61,7 @@ async function open() {
 }
 
 async function openTemplate(name) {
+  await page.evaluate(() => window.app.graph.clear()) // else the last template passes for this one
   await command('Comfy.BrowseTemplates')
   const search = page.getByPlaceholder(/Search/).first()
   await search.waitFor()
