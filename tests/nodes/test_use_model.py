@@ -120,7 +120,10 @@ def test_fp8_weights_of_the_host(host, path, tmp_path, scaled):
 
 
 def test_listed_layers_behind_a_prefix_are_found(host, path, tmp_path):
-    """The list of quantised layers in the metadata speaks the file's names, which lose their wrapper."""
+    """The list of quantised layers in the metadata speaks the file's names, which lose their wrapper.
+
+    Equal but for rounding: mapped tensors lie at other offsets in the two files, and sums follow the alignment.
+    """
     small = fp8(path, tmp_path / "flat.safetensors", scaled="listed")
     expected = host_velocities(load_student(small))
     tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in load_file(str(small)).items()}
@@ -132,7 +135,7 @@ def test_listed_layers_behind_a_prefix_are_found(host, path, tmp_path):
     metadata = {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
     save_file(tensors, str(tmp_path / "wrapped.safetensors"), metadata=metadata)
     wrapped = host_velocities(load_student(tmp_path / "wrapped.safetensors"))
-    assert largest_difference(wrapped, expected) == 0.0
+    assert largest_difference(wrapped, expected) < 1e-5
 
 
 def quantised(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
