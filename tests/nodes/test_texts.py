@@ -75,6 +75,20 @@ def test_every_setting_has_its_texts(language, page):
     assert locale(language, "main")["settingsCategories"].keys() == {name for pair in groups for name in pair}
 
 
+def test_settings_say_and_default_to_the_same_everywhere(page):
+    """The page's English is the locale's, and its numbers are those that running nodes fall back on."""
+    assert [text for text in leaves(locale("en", "settings")).values() if text not in page] == []
+    source = (ROOT / "nodes" / "host" / "settings.py").read_text("utf-8")
+    ids = dict(re.findall(r'^(\w+) = "(TalkStream\.[\w.]+)"', source, re.MULTILINE))
+    read = {ids[name]: float(number) for name, number in re.findall(r"(\w+_GB): ([\d.]+)", source)}
+    shown = {
+        name: float(number)
+        for name, number in re.findall(r"id: '([\w.]+)'[^{]*?attrs: [^}]*\},\s+defaultValue: ([\d.]+)", page)
+    }
+    assert shown == read
+    assert len(read) == len(ids) == 2
+
+
 @pytest.mark.host
 def test_every_node_has_a_help_page(nodes):
     """Titled with the node's name, naming every input; no page without a node."""
