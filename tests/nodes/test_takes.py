@@ -170,7 +170,8 @@ def test_takes_of_dead_processes_go_and_those_of_living_ones_stay(host, tmp_path
     other = subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "ready\n"
-        own = ProcessFolder(tmp_path).next()
+        living = ProcessFolder(tmp_path)  # it holds its lock as long as it is held
+        own = living.next()
         own.mkdir(parents=True)
         remove_stale(home)
         assert (home / "other" / "take-1").is_dir()
