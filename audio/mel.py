@@ -25,7 +25,7 @@ class MelSettings:
     pcen_bias: float = 1.0
     pcen_power: float = 0.4
     pcen_seconds: float = 1.5
-    pcen_eps: float = 0.02
+    pcen_eps: float = 0.1
 
     def __post_init__(self) -> None:
         if self.window_samples < self.hop_samples:

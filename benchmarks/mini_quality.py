@@ -195,9 +195,8 @@ def report_ceiling(report: Report, mini: Mini) -> None:
     for held_out in (False, True):
         bank = make_bank(settings, MEL, held_out=held_out)
         with torch.no_grad():
-            encoded = mini.student.encoder(torch.from_numpy(bank.mel).float())
-        activated = torch.nn.functional.gelu(encoded).numpy()
-        features.append(np.concatenate([activated, np.ones_like(activated[..., :1])], axis=-1))
+            encoded = mini.student.encoder(torch.from_numpy(bank.mel).float()).numpy()
+        features.append(np.concatenate([encoded, np.ones_like(encoded[..., :1])], axis=-1))
         mouths.append(bank.mouth[..., 0])
     weights = np.linalg.lstsq(features[0].reshape(-1, features[0].shape[-1]), mouths[0].ravel(), rcond=None)[
         0

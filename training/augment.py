@@ -6,8 +6,13 @@ import numpy as np
 
 
 def augment(samples: np.ndarray, random: np.random.Generator, *, sample_rate: int = 16000) -> np.ndarray:
-    """(S,) in [-1, 1] -> (S,) float32, the same words in the same time, another room, microphone and level."""
+    """(S,) in [-1, 1] -> (S,) float32, the same words in the same time, another room, microphone and level.
+
+    Digital silence becomes the noise of a room.
+    """
     wave = samples.astype(np.float32)
+    if not wave.any():
+        return _coloured_noise(random, len(wave)) * np.float32(10 ** (random.uniform(-75, -25) / 20))
     if random.random() < 0.7:
         wave = equalise(wave, random, sample_rate=sample_rate)
     if random.random() < 0.4:
@@ -54,10 +59,14 @@ def slow_gain(random: np.random.Generator, length: int, *, sample_rate: int) -> 
 
 def add_noise_floor(wave: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Steady coloured noise 8 to 45 dB below the speech."""
-    spectrum = np.fft.rfft(random.standard_normal(len(wave)))
-    slope = random.uniform(0.0, 1.0)
-    spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** slope
-    noise = np.fft.irfft(spectrum, len(wave))
     speech_power = float((wave**2).mean())
     ratio = 10 ** (-random.uniform(8, 45) / 10)
-    return (wave + noise * np.sqrt(speech_power * ratio / (noise**2).mean())).astype(np.float32)
+    return wave + _coloured_noise(random, len(wave)) * np.float32(np.sqrt(speech_power * ratio))
+
+
+def _coloured_noise(random: np.random.Generator, length: int) -> np.ndarray:
+    """(S,) float32 of unit power, between white and pink."""
+    spectrum = np.fft.rfft(random.standard_normal(length))
+    spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** random.uniform(0.0, 1.0)
+    noise = np.fft.irfft(spectrum, length)
+    return (noise / np.sqrt((noise**2).mean())).astype(np.float32)

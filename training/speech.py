@@ -16,15 +16,19 @@ from ..networks.speech_encoder import MEL_PER_FRAME, SpeechEncoder, SpeechEncode
 from .augment import augment
 from .initialisation import initialise
 from .muon import make_optimisers
-from .world.clips import random_speech
+from .world.clips import FPS, random_speech
 from .world.visemes import MOUTH_NAMES
 
 
 @dataclass(frozen=True)
 class SpeechSettings:
-    """Numbers of the speech stage: clips of audio alone, augmented versions of each, and the optimiser."""
+    """Numbers of the speech stage: clips of audio alone, augmented versions of each, and the optimiser.
+
+    quiet_share: clips in which nobody speaks, so that noise alone never opens a mouth.
+    """
 
     clips: int = 400
+    quiet_share: float = 0.06
     clip_frames: int = 125
     versions: int = 3
     held_out_clips: int = 40
@@ -46,7 +50,7 @@ class SpeechBank:
 
 
 class MouthRegressor(nn.Module):
-    """Speech encoder and a linear reading of the mouth from its features."""
+    """Speech encoder and a linear reading of the mouth from its features, as linear as what AudioPack does to them."""
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
@@ -55,7 +59,7 @@ class MouthRegressor(nn.Module):
 
     def forward(self, mel_BAM: Tensor) -> Tensor:
         """(B, 4A, bins) -> mouth (B, A, 5), about [0, 1]."""
-        return self.mouth(F.gelu(self.encoder(mel_BAM)))
+        return self.mouth(self.encoder(mel_BAM))
 
 
 def make_bank(settings: SpeechSettings, mel: MelSettings, *, held_out: bool) -> SpeechBank:
@@ -66,13 +70,21 @@ def make_bank(settings: SpeechSettings, mel: MelSettings, *, held_out: bool) -> 
     spectra, mouths = [], []
     for clip in range(clips):
         random = np.random.default_rng([settings.seed, clip, int(held_out), 7])
-        lead = None if random.random() < 0.5 else -random.uniform(0.3, 1.5)
+        quiet = not held_out and random.random() < settings.quiet_share
+        lead = _lead_seconds(random, settings, quiet=quiet)
         samples, mouth = random_speech(random, settings.clip_frames, held_out=held_out, lead_seconds=lead)
         for version in range(versions):
             wave = augment(samples, random) if version else samples
             spectra.append(front_end.whole(wave).astype(np.float16))
             mouths.append(mouth)
     return SpeechBank(np.stack(spectra), np.stack(mouths))
+
+
+def _lead_seconds(random: np.random.Generator, settings: SpeechSettings, *, quiet: bool) -> float | None:
+    """When the first sentence begins: after the clip's end, or as ordinary clips begin, or before the clip."""
+    if quiet:
+        return settings.clip_frames / FPS
+    return None if random.random() < 0.5 else -random.uniform(0.3, 1.5)
 
 
 def save_speech_bank(path: Path, bank: SpeechBank) -> None:

@@ -10,6 +10,7 @@ from talkstream.training.world.face import NEUTRAL_MOUTH, Pose, draw_face
 from talkstream.training.world.identity import random_identity
 from talkstream.training.world.motion import free_poses, spoken_poses
 from talkstream.training.world.mouth import MouthShape
+from talkstream.training.world.sentences import nonsense
 from talkstream.training.world.visemes import VISEMES, Phoneme, mouth_track, visemes_of
 from talkstream.training.world.voices import is_available
 
@@ -91,3 +92,18 @@ def test_speech_and_mouth_agree_and_seeds_nearly_repeat():
     assert clip.frames.shape == (50, 32, 32, 3) and clip.samples.shape == (32000,)
     loudness = np.sqrt((clip.samples.reshape(50, 640) ** 2).mean(axis=1))
     assert np.corrcoef(loudness, clip.mouth[:, 0])[0, 1] > 0.3
+
+
+def test_silence_becomes_the_noise_of_a_room():
+    levels = []
+    for seed in range(8):
+        noise = augment(np.zeros(16000, np.float32), np.random.default_rng(seed))
+        levels.append(20 * np.log10(np.sqrt((noise**2).mean())))
+    assert -75.1 < min(levels) < max(levels) < -24.9
+    assert max(levels) - min(levels) > 15
+
+
+def test_invented_sentences_differ_and_can_be_spoken():
+    sentences = {nonsense(np.random.default_rng(seed)) for seed in range(50)}
+    assert len(sentences) == 50
+    assert all(3 <= len(sentence.split()) <= 12 and sentence.endswith(".") for sentence in sentences)

@@ -35,7 +35,32 @@ HELD_OUT = (
 )
 
 
+_ONSETS = ("", "", "b", "p", "m", "f", "v", "t", "d", "n", "l", "r", "s", "z", "k", "g", "h", "w", "y", "sh", "ch", "j",
+           "th", "st", "sp", "tr", "pl", "br", "kw", "fl", "gr", "sm", "sw", "dr")  # fmt: skip
+_NUCLEI = ("a", "e", "i", "o", "u", "ee", "oo", "ai", "oa", "ow", "oy", "ar", "er", "or", "igh", "aw")
+_CODAS = ("", "", "", "n", "m", "t", "s", "l", "r", "k", "p", "b", "d", "f", "v", "sh", "ch", "ng", "nd", "st", "lt",
+          "mp")  # fmt: skip
+_NONSENSE_SHARE = 0.6
+
+
 def training_sentence(random: np.random.Generator) -> str:
+    """A sentence of the grammar, or of words that do not exist: an ear must not learn words by heart."""
+    return nonsense(random) if random.random() < _NONSENSE_SHARE else _grammatical(random)
+
+
+def nonsense(random: np.random.Generator) -> str:
+    """Three to twelve invented words of one to three syllables each, at times with a pause between them."""
+    words = []
+    for _ in range(random.integers(3, 13)):
+        syllables = random.integers(1, 4)
+        word = "".join(
+            str(random.choice(part)) for _ in range(syllables) for part in (_ONSETS, _NUCLEI, _CODAS)
+        )
+        words.append(word + ("," if random.random() < 0.1 else ""))
+    return " ".join(words) + "."
+
+
+def _grammatical(random: np.random.Generator) -> str:
     """One or two random clauses, joined by punctuation that makes the voice pause."""
 
     def clause() -> str:
