@@ -69,6 +69,7 @@ class DistilStage:
         for network in (self.student, self._fake):
             network.requires_grad_(True)
             network.network.text_embedding[0].weight.requires_grad_(False)
+            network.encoder.requires_grad_(False)
         self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
         own, other = settings.student_lr, settings.fake_lr
         self._student_optimisers = make_optimisers(

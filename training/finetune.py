@@ -1,5 +1,5 @@
 """Stage 3: flow matching with a noise level per chunk (diffusion forcing), causal and, for a share of the steps,
-bidirectional.
+bidirectional. The speech encoder stays as the stage before left it: it has heard many more voices than there are clips.
 
 A causal sequence is what a stream's window holds: the first chunk (sink), the chunk before, the current chunk.
 """
@@ -87,7 +87,7 @@ def draw_sigmas(
 
 
 class FinetuneStage:
-    """Trains network and speech encoder together on encoded clips."""
+    """Trains the network on encoded clips, behind a speech encoder that is given."""
 
     def __init__(
         self,
@@ -107,6 +107,7 @@ class FinetuneStage:
         self.student = TrainableStudent(network, speech, torch.Generator().manual_seed(settings.seed)).to(
             device
         )
+        self.student.encoder.requires_grad_(False)
         self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
         self.optimisers = make_optimisers(
             self.student, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr, keep_adam=_keeps_adam
