@@ -17,7 +17,6 @@ from .world.dataset import DatasetSize
 
 STAGES = {
     "codec": CodecSettings,
-    "decoder": CodecSettings,
     "speech": SpeechSettings,
     "finetune": FinetuneSettings,
     "distil": DistilSettings,
@@ -26,12 +25,21 @@ STAGES = {
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One stage: its name in STAGES, its settings, and how long it trains on a CPU and on a GPU."""
+    """One stage: its kind (a key of STAGES), settings, and how long it trains on a CPU and on a GPU.
+
+    name: of its folder inside the recipe's, the kind where it is empty.
+    """
 
     stage: str
     settings: Any
     cpu: Budget
     gpu: Budget
+    name: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where its checkpoint lies inside the recipe's folder."""
+        return self.name or self.stage
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,12 @@ class Recipe:
     export_codec: Path | None = None
     export_student: Path | None = None
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        folders = [stage.folder for stage in self.stages]
+        twice = sorted({folder for folder in folders if folders.count(folder) > 1})
+        if twice:
+            raise ValueError(f"stages share the folders {twice}; give each a name: of its own")
 
 
 def load_recipe(path: Path) -> Recipe:

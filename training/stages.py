@@ -11,7 +11,7 @@ import torch
 from ..networks.causal_vae import CausalVAE, VAEConfig
 from ..samplers.schedule import Schedule
 from .codec import CodecStage
-from .config import Recipe
+from .config import Recipe, StageRecipe
 from .data import LatentBank, freeze_codec, load_bank, make_latent_bank, save_bank
 from .dmd import DistilStage
 from .export import export_codec, export_student
@@ -31,9 +31,9 @@ _FOLDED = "folded_codec.pt"
 def build_stage(recipe: Recipe, index: int, *, device: torch.device) -> Stage:
     """The stage of a recipe at this place, started from what came before it."""
     part = recipe.stages[index]
+    before = recipe.stages[index - 1] if index else None
     makers = {
-        "codec": partial(_codec, fresh=True), "decoder": partial(_codec, fresh=False),
-        "speech": _speech, "finetune": _finetune, "distil": _distil,
+        "codec": partial(_codec, before=before), "speech": _speech, "finetune": _finetune, "distil": _distil,
     }  # fmt: skip
     return makers[part.stage](recipe, part.settings, device=device)
 
@@ -62,9 +62,14 @@ def load_codec(recipe: Recipe) -> CausalVAE:
     return vae.eval()
 
 
-def _codec(recipe: Recipe, settings: object, *, device: torch.device, fresh: bool) -> Stage:
+def _codec(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
+    """Continues the stage before it, or the codec that the recipe names, or starts from nothing."""
     stage = CodecStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
-    if not fresh:
+    if before is not None:
+        stage.vae.load_state_dict(_stage_weights(recipe.folder / before.folder, "vae"))
+        if not before.settings.decoder_only:
+            freeze_codec(stage.vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
+    elif recipe.codec is not None:
         stage.vae.load_state_dict(load_codec(recipe).state_dict())
     return stage
 

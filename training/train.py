@@ -28,7 +28,7 @@ def run(recipe: Recipe, *, device: torch.device, budget_scale: float = 1.0) -> d
     for index, part in enumerate(recipe.stages):
         stage = build_stage(recipe, index, device=device)
         budget = (part.gpu if device.type == "cuda" else part.cpu).scaled(budget_scale)
-        numbers = train(stage, budget, recipe.folder / part.stage)
+        numbers = train(stage, budget, recipe.folder / part.folder)
     export_results(recipe, stage)
     return numbers
 

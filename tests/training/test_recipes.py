@@ -40,7 +40,8 @@ def test_recipes_build_on_each_other():
         ("batch: 8", "batch: many", "batch is 'many'; expected int"),
         ("stage: finetune", "stage: finetun", "expected one of codec"),
         ("motion: spoken", "motion: wild", "expected one of"),
-        ("cpu: {seconds: 780}", "cpu: {seconds: 780, steps: 5}", "exactly one"),
+        ("cpu: {seconds: 1200}", "cpu: {seconds: 1200, steps: 5}", "exactly one"),
+        ("  - stage: finetune", "  - {stage: speech, cpu: {steps: 1}, gpu: {steps: 1}}\n  - stage: finetune", "share"),
     ],
 )
 def test_wrong_entries_are_named(tmp_path, old, new, message):

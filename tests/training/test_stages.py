@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from talkstream.networks.causal_vae import WAN_LATENT_STD
 from talkstream.samplers.schedule import Schedule
 from talkstream.tests.training.tiny_world import CACHE, NETWORK, SIGMAS, SPEECH, random_bank, random_student
-from talkstream.training.codec import CodecSettings, CodecStage
+from talkstream.training.codec import CodecSettings, CodecStage, to_tensor
+from talkstream.training.config import Recipe, StageRecipe
 from talkstream.training.dmd import DistilSettings, DistilStage
 from talkstream.training.finetune import FinetuneSettings, FinetuneStage, Sequence, draw_sigmas
+from talkstream.training.stages import build_stage
 from talkstream.training.trainer import Budget, learning_rate_share, train
-from talkstream.training.world.dataset import Dataset
+from talkstream.training.world.dataset import Dataset, DatasetSize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning", "ignore:The given NumPy array")
 
@@ -44,9 +49,9 @@ def _distil():
 def _codec():
     random = np.random.default_rng(0)
     data = Dataset(
-        random.integers(0, 255, (2, 51, 32, 32, 3), dtype=np.uint8),
+        random.integers(0, 255, (2, 53, 32, 32, 3), dtype=np.uint8),
         np.zeros((2, 16000), np.float16),
-        np.zeros((2, 51, 5), np.float32),
+        np.zeros((2, 53, 5), np.float32),
     )
     return CodecStage(CodecSettings(dim=4, phases=((1.0, ((16, 5, 2),)),)), data, data)
 
@@ -128,3 +133,35 @@ def test_a_broken_loss_stops_the_run(tmp_path):
         stage.student.network.patch_embedding.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="causal is nan|bidirectional is nan"):
         train(stage, Budget(steps=3), tmp_path)
+
+
+def test_a_codec_stage_continues_the_one_before(tmp_path):
+    """Same pictures as the first stage's last weights, latents with Wan's statistics."""
+    data = _codec()._data
+    for name in ("frames", "samples", "mouth"):
+        np.save(tmp_path / f"{name}.npy", getattr(data, name))
+    (tmp_path / "dataset.json").write_text("{}")
+    settings = CodecSettings(dim=4, phases=((1.0, ((16, 5, 2),)),))
+    part = StageRecipe("codec", settings, Budget(steps=1), Budget(steps=1))
+    size = DatasetSize(clips=2, frames=53, side=32)
+    recipe = Recipe(tmp_path, size, tmp_path, size, tmp_path, (part, replace(part, name="again")))
+    first = build_stage(recipe, 0, device=torch.device("cpu"))
+    train(first, Budget(steps=1), tmp_path / "codec")
+    second = build_stage(recipe, 1, device=torch.device("cpu"))
+    clip = to_tensor(data.frames[:1, :5])
+    with torch.no_grad():
+        shown, again = (stage.vae.decode(stage.vae.encode(clip)) for stage in (first, second))
+        latents = torch.cat([second.vae.encode(to_tensor(data.frames[i : i + 1])) for i in range(2)])
+    torch.testing.assert_close(again, shown, atol=1e-4, rtol=1e-4)
+    deviation = latents.std((0, 2, 3, 4)) / torch.tensor(WAN_LATENT_STD)
+    assert ((deviation > 0.8) & (deviation < 1.25)).all()
+
+
+@pytest.mark.parametrize("make", [_finetune, _distil])
+def test_the_ear_stays_as_it_was(make):
+    stage = make()
+    before = {name: tensor.clone() for name, tensor in stage.student.encoder.state_dict().items()}
+    stage.step(0, 0.5)
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in stage.student.encoder.state_dict().items()
+    )
