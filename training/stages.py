@@ -42,9 +42,8 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
     """Write the files that the recipe asks for from its last stage."""
     if recipe.export_codec is not None and isinstance(stage, CodecStage):
         vae = stage.vae.cpu()
-        if not stage.settings.decoder_only:
-            freeze_codec(vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
-            torch.save(vae.state_dict(), recipe.folder / _FOLDED)
+        freeze_codec(vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
+        torch.save(vae.state_dict(), recipe.folder / _FOLDED)
         export_codec(recipe.export_codec, vae)
     if recipe.export_student is not None and isinstance(stage, (FinetuneStage, DistilStage)):
         stage.average.copy_to(stage.student)
@@ -63,14 +62,12 @@ def load_codec(recipe: Recipe) -> CausalVAE:
 
 
 def _codec(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
-    """Continues the stage before it, or the codec that the recipe names, or starts from nothing."""
+    """Continues the stage before it, or starts from nothing."""
     stage = CodecStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
     if before is not None:
         stage.vae.load_state_dict(_stage_weights(recipe.folder / before.folder, "vae"))
         if not before.settings.decoder_only:
             freeze_codec(stage.vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
-    elif recipe.codec is not None:
-        stage.vae.load_state_dict(load_codec(recipe).state_dict())
     return stage
 
 
