@@ -246,7 +246,9 @@ def save_sheet(path: Path, cases: list[Case], *, columns: int = 10) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure TalkStream Mini on held-out data.")
-    parser.add_argument("--student", type=Path, default=_ASSETS / "diffusion_models" / "talkstream_mini.safetensors")
+    parser.add_argument(
+        "--student", type=Path, default=_ASSETS / "diffusion_models" / "talkstream_mini.safetensors"
+    )
     parser.add_argument("--codec", type=Path, default=_ASSETS / "vae" / "talkstream_mini_vae.safetensors")
     parser.add_argument("--cases", type=int, default=12)
     parser.add_argument("--seconds", type=int, default=60, help="length of the drift test")

@@ -41,7 +41,11 @@ def test_recipes_build_on_each_other():
         ("stage: finetune", "stage: finetun", "expected one of codec"),
         ("motion: spoken", "motion: wild", "expected one of"),
         ("cpu: {seconds: 1200}", "cpu: {seconds: 1200, steps: 5}", "exactly one"),
-        ("  - stage: finetune", "  - {stage: speech, cpu: {steps: 1}, gpu: {steps: 1}}\n  - stage: finetune", "share"),
+        (
+            "  - stage: finetune",
+            "  - {stage: speech, cpu: {steps: 1}, gpu: {steps: 1}}\n  - stage: finetune",
+            "share",
+        ),
     ],
 )
 def test_wrong_entries_are_named(tmp_path, old, new, message):
