@@ -48,7 +48,7 @@ CASES = {
         changed(tiny(), n1={"student": "talkstream_mini.safetensors"}),
         "got a VAE 8 channels wide for the student 'talkstream_mini'",
     ),
-    "wrong profile": (changed(tiny(), n1={"profile": "livetalk"}), "speech"),
+    "wrong profile": (changed(tiny(), n1={"profile": "livetalk"}), "set profile to auto"),
     "no audio": (with_node(tiny(), "9", "TestNoAudio"), "no audio"),
     "empty audio": (tiny(seconds=0.0), "no samples"),
     "two pictures": (changed(tiny(), n3={"batch_size": 2}), "expected one portrait"),
@@ -73,7 +73,7 @@ CASES = {
     "outside": (changed(tiny(), n8={"filename_prefix": "../../outside"}), "expected a place inside"),
     "two students": (
         with_node(
-            changed(tiny(), n6={"model": ["12", 0]}), "12", "TalkStreamLoadStudent", student="livetalk_1.3b.safetensors"
+            changed(tiny(), n6={"model": ["12", 0]}), "12", "TalkStreamLoadStudent", student="talkstream_mini.safetensors"
         ),
         "connect the same MODEL",
     ),
