@@ -51,7 +51,7 @@ def test_pyproject_and_requirements_name_the_same_packages(project):
 
 def test_every_package_folder_is_installed(project):
     """A folder missing from the list would be missing from every installation that is not editable."""
-    skipped = {"tests", "devtools", "build", "dist"}
+    skipped = {"tests", "build", "dist"}
     folders = {path.parent.relative_to(ROOT) for path in ROOT.rglob("__init__.py")}
     ours = [
         folder for folder in folders if not skipped.intersection(folder.parts) and ".venv" not in folder.parts

@@ -73,7 +73,8 @@ CASES = {
     "outside": (changed(tiny(), n8={"filename_prefix": "../../outside"}), "expected a place inside"),
     "two students": (
         with_node(
-            changed(tiny(), n6={"model": ["12", 0]}), "12", "TalkStreamLoadStudent", student="talkstream_mini.safetensors"
+            changed(tiny(), n6={"model": ["12", 0]}), "12", "TalkStreamLoadStudent",
+            student="talkstream_mini.safetensors",
         ),
         "connect the same MODEL",
     ),
