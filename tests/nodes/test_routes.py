@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import random
 import time
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.host, pytest.mark.usefixtures("model_files")]
 FUZZ_CASES = 10_000
 LIST = "/talkstream/growing"
 CLIENT = "the-page-that-queued"
+SEEDS = itertools.count(21)
 
 
 class Client:
@@ -41,14 +43,18 @@ def client(host_server):
 
 @pytest.fixture
 def growing(host_server, client):
-    """Id of a prompt that writes for an hour, stopped after the test; its file has bytes already."""
+    """Id of a prompt that writes for an hour, stopped after the test; its file has bytes already.
+
+    Every test's has a seed of its own: one that ended as a success would be served from the host's cache.
+    """
     graph = changed(
-        tiny(seconds=3600.0, sample_rate=8000), n6={"seed": 21}, n8={"filename_prefix": "grows/x"}
+        tiny(seconds=3600.0, sample_rate=8000), n6={"seed": next(SEEDS)}, n8={"filename_prefix": "grows/x"}
     )
     prompt_id = queue(host_server, graph, client_id=CLIENT)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and client.ask("GET", f"{LIST}/{prompt_id}/{SAVE}")[0] != 200:
         time.sleep(0.1)
+    assert client.ask("GET", f"{LIST}/{prompt_id}/{SAVE}")[0] == 200
     yield prompt_id
     host_server.request("/interrupt", b"{}")
     wait(host_server, prompt_id)
