@@ -21,7 +21,7 @@ from talkstream.tests.workflows.graphs import NAMES, executable_nodes, read_ui, 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 DRIVER = Path(__file__).with_name("drive.mjs")
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 150
 VOICE = "talkstream_long_voice.wav"
 STREAM, DECODE, SAVE = "6", "7", "8"  # in the quickstart
 
@@ -45,7 +45,7 @@ def voice_seconds(host_server) -> float:
     return write_long_voice(host_server.base / "input" / VOICE, times=20)
 
 
-@pytest.fixture(scope="module", params=["classic", "nodes2"])
+@pytest.fixture(scope="module", params=["nodes2", "classic"])
 def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dict:
     """What one user of one renderer saw; see drive.mjs."""
     browser = find_browser()
@@ -60,6 +60,7 @@ def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dic
         "pictures": str(pictures),
         "templates": NAMES,
         "graph": with_voice(VOICE),
+        "firstSeed": 101 if request.param == "classic" else 201,
     }
     file = tmp_path_factory.mktemp("job") / "job.json"
     file.write_text(json.dumps(job), "utf-8")
