@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from talkstream.devtools.environment import Setup
     from talkstream.devtools.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,14 +128,20 @@ def host_base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def host_server(comfyui_path, host_base) -> Iterator[Server]:
-    """A real ComfyUI with this pack on a free port, started once for all tests that talk to it over HTTP."""
+def host_setup(comfyui_path) -> Setup:
+    """What `devtools.server.serve` needs to run the host with this interpreter."""
     from talkstream.devtools.environment import Setup
     from talkstream.devtools.host import read_host
+
+    return Setup(Path(sys.executable), read_host(comfyui_path, installed=False))
+
+
+@pytest.fixture(scope="session")
+def host_server(host_setup, host_base) -> Iterator[Server]:
+    """A real ComfyUI with this pack on a free port, started once for all tests that talk to it over HTTP."""
     from talkstream.devtools.server import serve
 
-    setup = Setup(Path(sys.executable), read_host(comfyui_path, installed=False))
-    with serve(setup, host_base) as server:
+    with serve(host_setup, host_base) as server:
         yield server
 
 

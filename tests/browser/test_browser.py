@@ -9,11 +9,13 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from talkstream.devtools.browser import find_browser
+from talkstream.devtools.server import Server, serve
 from talkstream.tests.browser.graphs import with_voice, write_long_voice
 from talkstream.tests.nodes.client import probe
 from talkstream.tests.workflows.graphs import NAMES, executable_nodes, read_ui, widget_names
@@ -40,13 +42,25 @@ def widgets_of_save(object_info) -> list[str]:
     return widget_names(object_info["TalkStreamSaveStream"])
 
 
-@pytest.fixture(scope="module")
-def voice_seconds(host_server) -> float:
-    return write_long_voice(host_server.base / "input" / VOICE, times=20)
-
-
 @pytest.fixture(scope="module", params=["nodes2", "classic"])
-def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dict:
+def renderer(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page_host(renderer, host_setup, tmp_path_factory) -> Iterator[Server]:
+    """A host of its own for each renderer: its user has never opened a page before."""
+    with serve(host_setup, tmp_path_factory.mktemp(f"page_host_{renderer}")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def voice_seconds(page_host) -> float:
+    return write_long_voice(page_host.base / "input" / VOICE, times=20)
+
+
+@pytest.fixture(scope="module")
+def seen(renderer, page_host, voice_seconds, pictures, tmp_path_factory) -> dict:
     """What one user of one renderer saw; see drive.mjs."""
     browser = find_browser()
     if isinstance(browser, str):
@@ -54,13 +68,13 @@ def seen(request, host_server, voice_seconds, pictures, tmp_path_factory) -> dic
     job = {
         "playwright": str(browser.playwright),
         "chromium": browser.chromium,
-        "url": host_server.url,
-        "renderer": request.param,
+        "url": page_host.url,
+        "renderer": renderer,
         "patience": PATIENCE_SECONDS * 1000,
         "pictures": str(pictures),
         "templates": NAMES,
         "graph": with_voice(VOICE),
-        "firstSeed": 101 if request.param == "classic" else 201,
+        "firstSeed": 101,
     }
     file = tmp_path_factory.mktemp("job") / "job.json"
     file.write_text(json.dumps(job), "utf-8")
@@ -128,7 +142,7 @@ def test_save_stream_says_how_far_it_is(seen):
     assert re.search(r"\d+", seen["finished"]["text"])
 
 
-def test_finish_now_shows_the_finished_video(seen, host_server, voice_seconds):
+def test_finish_now_shows_the_finished_video(seen, voice_seconds):
     end = seen["finished"]
     assert (end["end"], end["error"], end["players"]) == ("execution_success", "", 0)
     (video,) = end["shown"]
@@ -137,7 +151,7 @@ def test_finish_now_shows_the_finished_video(seen, host_server, voice_seconds):
     assert video["height"] > 100
 
 
-def test_stop_shows_the_partial_video(seen, host_server):
+def test_stop_shows_the_partial_video(seen):
     end = seen["stopped"]
     assert (end["end"], end["players"]) == ("execution_interrupted", 0)
     (video,) = end["shown"]
@@ -149,10 +163,10 @@ def test_the_help_page_opens(seen):
     assert "goes on at the growing end" in seen["help"]
 
 
-def test_the_files_are_whole(seen, host_server):
+def test_the_files_are_whole(seen, page_host):
     """What the node shows is what lies in the output folder, as long as the page says."""
     for end in (seen["finished"], seen["stopped"]):
         name = end["shown"][0]["source"].split("filename=")[1].split("&")[0]
-        found = probe(host_server.base / "output" / "video" / name)
+        found = probe(page_host.base / "output" / "video" / name)
         assert abs(found.frames / 25 - end["shown"][0]["seconds"]) < 0.3
         assert found.samples > 0
