@@ -72,7 +72,8 @@ class Pull:
             self.pace.made(decoded.first_frame + len(decoded.pictures_FHWC))
             yield decoded
             self._chunk += 1
-            if FINISH.asked(self.node_id):
+            if self._chunk < self.replay.plan.chunks and FINISH.asked(self.node_id):
+                FINISH.note_cut_short(self.node_id)
                 return
 
     def on_step(self, step: int, _x0: Tensor) -> None:

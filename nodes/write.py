@@ -59,6 +59,13 @@ class SaveStream(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_: object) -> int:
+        """Changes when a run was finished early: the same graph, queued again, goes on behind what it made."""
+        from .host.finishing import FINISH
+
+        return FINISH.times_cut_short(cls.hidden.unique_id)
+
+    @classmethod
     def execute(
         cls, frames: Frames, filename_prefix: str, crf: float = 18.0, save_state_every: int = -1
     ) -> io.NodeOutput:
@@ -102,6 +109,13 @@ class CollectFrames(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> int:
+        """Changes when a run was finished early."""
+        from .host.finishing import FINISH
+
+        return FINISH.times_cut_short(cls.hidden.unique_id)
 
     @classmethod
     def execute(cls, frames: Frames, start: int, limit: int) -> io.NodeOutput:

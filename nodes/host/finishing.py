@@ -6,6 +6,7 @@ The route that hears the button runs on the server's thread, the stream on the p
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,11 +14,12 @@ Key = tuple[str, str]
 
 
 class FinishRequests:
-    """The streams that run now, by prompt and node, and which of them were asked to finish."""
+    """The streams that run now, by prompt and node, which of them were asked to finish, and how often one did."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked: dict[Key, bool] = {}
+        self._cut_short: Counter[str] = Counter()
 
     @contextmanager
     def running(self, prompt_id: str, node_id: str) -> Iterator[None]:
@@ -44,6 +46,19 @@ class FinishRequests:
         """Whether the stream that this node runs was asked to finish."""
         with self._lock:
             return any(asked for (_, node), asked in self._asked.items() if node == node_id)
+
+    def note_cut_short(self, node_id: str) -> None:
+        """A stream of this node ended before its last chunk, because it was asked to."""
+        with self._lock:
+            self._cut_short[node_id] += 1
+
+    def times_cut_short(self, node_id: str) -> int:
+        """How often that happened. As a node's fingerprint it makes the host run a shortened stream again.
+
+        Without it the same graph, queued again, would be answered from the host's cache with the short video.
+        """
+        with self._lock:
+            return self._cut_short[node_id]
 
 
 FINISH = FinishRequests()

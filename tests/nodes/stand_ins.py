@@ -11,6 +11,7 @@ import comfy.patcher_extension
 import torch
 from aiohttp import web
 from comfy_api.latest import ComfyExtension, io, ui
+from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 
@@ -73,12 +74,15 @@ class Difference(io.ComfyNode):
         return io.NodeOutput(ui=ui.PreviewText(f"{tuple(a.shape)} {difference}"))
 
 
-CALLS = {"made": 0, "break_at": -1}
+CALLS = {"made": 0, "break_at": -1, "finish_at": -1}
 
 
 def counted(executor, *args, **kwargs):
-    """Counts network calls, and fails at one of them when a test asks for it."""
+    """Counts network calls; at one of them it fails, or Finish now is pressed, when a test asks for it."""
     CALLS["made"] += 1
+    if CALLS["made"] == CALLS["finish_at"]:
+        running = get_executing_context()
+        of_pack("nodes.host.finishing").FINISH.request(running.prompt_id, running.node_id)
     if CALLS["made"] == CALLS["break_at"]:
         raise RuntimeError("this call was made to fail")
     return executor(*args, **kwargs)
@@ -119,9 +123,9 @@ def of_pack(name):
 
 @PromptServer.instance.routes.post("/test/calls")
 async def calls(request):
-    """Network calls counted since the last time; {"break_at": n}: the n-th from now fails."""
+    """Network calls counted since the last time; {"break_at": n}: the n-th from now fails; finish_at: Finish now."""
     made, wanted = CALLS["made"], await request.json()
-    CALLS.update(made=0, break_at=wanted.get("break_at", -1))
+    CALLS.update(made=0, break_at=wanted.get("break_at", -1), finish_at=wanted.get("finish_at", -1))
     return web.json_response({"made": made})
 
 

@@ -94,6 +94,23 @@ def test_a_piece_first_and_the_whole_later(host_server):
     assert np.array_equal(pictures(whole.video(SAVE, host_server)), pictures(other.video(SAVE, host_server)))
 
 
+def test_a_run_after_finish_now_goes_on_behind_it(host_server):
+    """The same graph again: not the short video from the host's cache, nor the first chunk a second time."""
+    graph = counted(seed=107)
+    calls(host_server, finish_at=2)
+    short = run(host_server, graph)
+    assert calls(host_server) == 3  # two steps, and the clean pass that is part of the saved state
+    whole = run(host_server, graph)
+    assert calls(host_server) == CALLS - 3
+    cached = run(host_server, graph)
+    assert [result.error for result in (short, whole, cached)] == [""] * 3
+    assert cached.outputs[SAVE] == whole.outputs[SAVE]
+    files = [pictures(result.video(SAVE, host_server)) for result in (short, whole)]
+    assert [len(file) for file in files] == [9, 25]
+    again = run(host_server, changed(counted(seed=107), n8={"filename_prefix": "uninterrupted"}))
+    assert np.array_equal(pictures(again.video(SAVE, host_server)), files[1])
+
+
 def test_temp_is_clean(host_server):
     """At most the last graph's take, whatever was run before, and none when the host lets its results go.
 
