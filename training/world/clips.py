@@ -8,7 +8,7 @@ from typing import Literal
 import librosa
 import numpy as np
 
-from .face import draw_face
+from .face import Pose, draw_face
 from .identity import Identity, random_identity
 from .motion import free_poses, spoken_poses
 from .mouth import MouthShape
@@ -54,14 +54,8 @@ def random_speech(
     return samples, mouth_track(phonemes, frames, fps=FPS)
 
 
-def draw_clip(
-    who: Identity, mouth: np.ndarray, random: np.random.Generator, *, side: int, motion: Motion
-) -> np.ndarray:
-    """Animate one identity along a mouth track (F, 5) -> (F, H, W, 3) uint8."""
-    if motion == "free":
-        poses = free_poses(random, len(mouth), fps=FPS)
-    else:
-        poses = spoken_poses(random, mouth, fps=FPS)
+def draw_clip(who: Identity, mouth: np.ndarray, poses: list[Pose], *, side: int) -> np.ndarray:
+    """Animate one identity along a mouth track (F, 5) and its poses -> (F, H, W, 3) uint8."""
     shapes = [MouthShape(*(float(v) for v in row)) for row in mouth]
     pictures = [draw_face(who, pose, shape, side=side) for pose, shape in zip(poses, shapes, strict=True)]
     return np.stack(pictures)
@@ -72,8 +66,34 @@ def random_clip(seed: int, frames: int, *, side: int, held_out: bool, motion: Mo
 
     The seed fixes face, words, voice and motion; espeak-ng itself repeats its timings to a few milliseconds only.
     """
+    who, samples, mouth, random = _cast(seed, frames, held_out=held_out)
+    poses = _poses(random, mouth, motion)
+    return Clip(draw_clip(who, mouth, poses, side=side), samples, mouth)
+
+
+def dubbed_frames(
+    seed: int, mouth: np.ndarray, dub: np.ndarray, *, side: int, held_out: bool, motion: Motion = "free"
+) -> np.ndarray:
+    """The clip of a seed with another mouth: the same face, head and eyes -> (F, H, W, 3) uint8.
+
+    mouth: (F, 5) of random_clip(seed, ...), which its head and eyes follow; dub: (F, 5) that is drawn instead.
+    """
+    who, _, _, random = _cast(seed, len(mouth), held_out=held_out)
+    return draw_clip(who, dub, _poses(random, mouth, motion), side=side)
+
+
+def _cast(
+    seed: int, frames: int, *, held_out: bool
+) -> tuple[Identity, np.ndarray, np.ndarray, np.random.Generator]:
+    """Who speaks, what, with which mouth, and the generator that their motion is drawn from."""
     random = np.random.default_rng([seed, int(held_out)])
     who = random_identity(random)
     lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
     samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead)
-    return Clip(draw_clip(who, mouth, random, side=side, motion=motion), samples, mouth)
+    return who, samples, mouth, random
+
+
+def _poses(random: np.random.Generator, mouth: np.ndarray, motion: Motion) -> list[Pose]:
+    if motion == "free":
+        return free_poses(random, len(mouth), fps=FPS)
+    return spoken_poses(random, mouth, fps=FPS)

@@ -12,10 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .clips import FPS, SAMPLE_RATE, Clip, Motion, random_clip
+from .clips import FPS, SAMPLE_RATE, Clip, Motion, dubbed_frames, random_clip
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,55 @@ def _clips(size: DatasetSize, workers: int) -> Iterator[Clip]:
 
 def generate(folder: Path, size: DatasetSize, *, workers: int = 2) -> None:
     """Draw a data set into a folder; a folder that already holds the same size is kept."""
-    described = folder / "dataset.json"
-    if described.exists() and json.loads(described.read_text()) == asdict(size):
+    if _is_finished(folder, asdict(size)):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    described.unlink(missing_ok=True)
-    shape = (size.clips, size.frames, size.side, size.side, 3)
-    frames = np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.uint8, shape=shape)
+    frames = _empty_frames(folder, size)
     samples = np.zeros((size.clips, size.frames * SAMPLE_RATE // FPS), np.float16)
     mouth = np.zeros((size.clips, size.frames, 5), np.float32)
     for index, clip in enumerate(_clips(size, workers)):
         frames[index], samples[index], mouth[index] = clip.frames, clip.samples, clip.mouth
     frames.flush()
+    _finish(folder, samples, mouth, asdict(size))
+
+
+def generate_dubbed(folder: Path, source: Path, *, workers: int = 2) -> None:
+    """Draw every clip of a generated folder again with the voice and the mouth of the clip after it.
+
+    Faces, heads and eyes stay as they are; the last clip gets the first one's voice. A folder that already holds
+    the same is kept.
+    """
+    described = {**json.loads((source / "dataset.json").read_text()), "dubbed": True}
+    if _is_finished(folder, described):
+        return
+    size, own = DatasetSize(**{k: v for k, v in described.items() if k != "dubbed"}), load(source)
+    dub = np.roll(own.mouth, -1, axis=0)
+    frames = _empty_frames(folder, size)
+    draw = partial(dubbed_frames, side=size.side, held_out=size.held_out, motion=size.motion)
+    seeds = range(size.first_seed, size.first_seed + size.clips)
+    with ProcessPoolExecutor(workers) as pool:
+        for index, drawn in enumerate(pool.map(draw, seeds, own.mouth, dub, chunksize=4)):
+            frames[index] = drawn
+    frames.flush()
+    _finish(folder, np.roll(own.samples, -1, axis=0), dub, described)
+
+
+def _is_finished(folder: Path, described: dict[str, Any]) -> bool:
+    path = folder / "dataset.json"
+    return path.exists() and json.loads(path.read_text()) == described
+
+
+def _empty_frames(folder: Path, size: DatasetSize) -> np.ndarray:
+    """Frames on disk, to be filled; the folder counts as unfinished until _finish."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").unlink(missing_ok=True)
+    shape = (size.clips, size.frames, size.side, size.side, 3)
+    return np.lib.format.open_memmap(folder / "frames.npy", mode="w+", dtype=np.uint8, shape=shape)
+
+
+def _finish(folder: Path, samples: np.ndarray, mouth: np.ndarray, described: dict[str, Any]) -> None:
     np.save(folder / "samples.npy", samples)
     np.save(folder / "mouth.npy", mouth)
-    described.write_text(json.dumps(asdict(size)))
+    (folder / "dataset.json").write_text(json.dumps(described))
 
 
 def load(folder: Path) -> Dataset:
