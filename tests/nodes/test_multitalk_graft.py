@@ -17,6 +17,7 @@ from talkstream.streaming.motion import MotionSpec, encode_conditioning
 from talkstream.streaming.motion_session import MotionSession
 from talkstream.streaming.session import StreamSession
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens, close
+from talkstream.tests.golden.test_echotorrent_cache import VARIANTS
 from talkstream.tests.golden.test_echotorrent_stream import Rig as EchoRig
 from talkstream.tests.golden.test_multitalk_motion import RATE, Rig, Voices, cover
 
@@ -137,25 +138,49 @@ def test_two_speakers_and_guidance_in_closed_loop(grafted, rig, run, frames):
     assert c + 1 == spec.chunks
 
 
-@pytest.mark.parametrize(("variant", "in_main_memory"), [("hybrid", False), ("sink4", True)])
-def test_echotorrent_in_closed_loop(host, golden_file, tmp_path, variant, in_main_memory):
-    """Per-step caches, hybrid layers and both sinks on the host's modules: latents within 5e-5."""
+@pytest.fixture(scope="module")
+def echo(host, golden_file, tmp_path_factory):
+    """EchoTorrent's golden and its MODEL in one number format, made once for each."""
     from talkstream.nodes.host.multitalk import load_multitalk
 
-    rig = EchoRig(golden_file("echotorrent_tiny.safetensors"), torch.float32)
-    model = load_multitalk(write_pair(rig.golden, tmp_path), precision="fp32")
+    path, folder, made = golden_file("echotorrent_tiny.safetensors"), tmp_path_factory.mktemp("echo"), {}
+
+    def of(dtype: torch.dtype):
+        if dtype not in made:
+            rig = EchoRig(path, dtype)
+            made[dtype] = rig, load_multitalk(write_pair(rig.golden, folder), precision="fp32")
+            if dtype == torch.float64:
+                in_double(made[dtype][1])
+        return made[dtype]
+
+    return of
+
+
+def in_double(model) -> None:
+    """Weights and activations of a MODEL in float64, which the host has no setting for."""
+    model.model.diffusion_model.double()
+    model.model.manual_cast_dtype = torch.float64
+    for audio in model.get_nested_additional_models():
+        audio.model.double()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 5e-5)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_echotorrent_in_closed_loop(echo, variant, dtype, tolerance):
+    """Per-step caches, every layer pattern and both sinks on the host's modules: the oracle's latents."""
+    rig, model = echo(dtype)
     own = rig.session(variant)
     with torch.inference_mode(), opened(model, rig.golden) as network:
         session = StreamSession(
             own.spec,
             network,
-            cache=network.make_cache(own.spec.cache_spec, own.spec.grid, in_main_memory=in_main_memory),
+            cache=network.make_cache(own.spec.cache_spec, own.spec.grid, dtype=dtype),
             speech=rig,
             reference=rig.reference,
             noise=own._noise,
         )
         made = torch.stack([chunk.latent_BCTHW[0].double() for chunk in session.chunks()])
-    close(made, rig.golden.tensors[f"{variant}.latents"], 5e-5)
+    close(made, rig.golden.tensors[f"{variant}.latents"], tolerance)
 
 
 def test_an_ordinary_sampler_is_refused(grafted, rig):
