@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from .cache_spec import CacheSpec
 
+CLEAN_PASS = -1
+"""Step number of the pass that writes the finished latents' keys and values (mode ``clean``)."""
+Span = tuple[int, int, int]
+"""One contiguous copy: (first one at the source, first one at the target, how many)."""
+
 
 @dataclass(frozen=True)
 class CacheChunk:
@@ -38,6 +43,18 @@ class CacheChunk:
         else:
             first = self.first_latent - self.history(spec.longest_history) - self.sink_before
         return range(first, first + self.sink_before)
+
+    def ring_spans(self, capacity: int) -> list[Span]:
+        """Where the chunk's latents go in a ring of this many: from latents of the chunk to slots of the ring."""
+        count = min(self.ring_new, capacity)
+        source, number = self.latents - count, self.ring_before + self.ring_new - count
+        spans = []
+        while count:
+            slot = number % capacity
+            run = min(count, capacity - slot)
+            spans.append((source, slot, run))
+            source, number, count = source + run, number + run, count - run
+        return spans
 
 
 @dataclass

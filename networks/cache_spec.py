@@ -89,31 +89,25 @@ class CacheSpec:
         """Latents of history in one layer."""
         return self.history[layer % len(self.history)]
 
-    def bytes(
-        self,
-        *,
-        layers: int,
-        dim: int,
-        tokens: int,
-        itemsize: int,
-        batch: int = 1,
-        ring_token_bytes: int | None = None,
-    ) -> int:
-        """Exact size of the cache.
-
-        tokens: tokens per latent; itemsize: bytes per number. ring_token_bytes: of one token's keys in the rings of a
-        per_step cache, where they are stored in another format than the rest (``eight_bit.token_bytes``).
-        """
+    def bytes(self, *, layers: int, dim: int, tokens: int, itemsize: int, batch: int = 1) -> int:
+        """Exact size of a cache whose past lies as attention reads it. tokens: per latent; itemsize: of a number."""
         unit = itemsize * dim * tokens * batch
         chunk = self.chunk if self.mode == "clean" else 0
-        latents = sum(chunk + self.sink_copies * self.sink for _ in range(layers))
-        history = self.rings * sum(self.history_of(i) for i in range(layers))
-        ring = (
-            2 * history * tokens * batch * (itemsize * dim if ring_token_bytes is None else ring_token_bytes)
+        latents = sum(
+            self.rings * self.history_of(i) + chunk + self.sink_copies * self.sink for i in range(layers)
         )
         workspace = self.window if self.mode == "per_step" else 0
         moving = self.sink * layers if self.sink_moves else 0
-        return ring + unit * (2 * latents + 2 * workspace + moving)
+        return unit * (2 * (latents + workspace) + moving)
+
+    def kept_bytes(
+        self, *, layers: int, dim: int, tokens: int, itemsize: int, token_bytes: int, batch: int = 1
+    ) -> int:
+        """Exact size of the past alone, where it lies apart. token_bytes: of one token's keys in the rings."""
+        chunk = self.chunk if self.mode == "clean" else 0
+        rings = self.rings * sum(self.history_of(i) + chunk for i in range(layers))
+        sinks = layers * self.sink_copies * self.sink
+        return 2 * tokens * batch * (rings * token_bytes + sinks * itemsize * dim)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

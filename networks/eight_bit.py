@@ -25,19 +25,20 @@ class EightBitSlots:
         self.scales = torch.zeros(batch, tokens, heads, dtype=torch.float32, device=device)
 
     def write(self, start: int, part_BLD: Tensor) -> None:
-        """Round tokens into the slots from `start` on: (B, L, D)."""
+        """Round tokens into the slots from `start` on, where they are: (B, L, D)."""
         heads = part_BLD.unflatten(-1, (self.heads, -1)).float()
         scale = heads.abs().amax(-1) / LEVELS
         rounded = (heads / scale.clamp_min(1e-30)[..., None]).round()
         stop = start + part_BLD.shape[1]
-        self.values[:, start:stop] = rounded.to(torch.int8).flatten(-2)
-        self.scales[:, start:stop] = scale
+        self.values[:, start:stop].copy_(rounded.to(torch.int8).flatten(-2), non_blocking=True)
+        self.scales[:, start:stop].copy_(scale, non_blocking=True)
 
     def read_into(self, out_BLD: Tensor) -> None:
-        """The first slots as numbers of the format of `out`, as many as it holds: (B, L, D)."""
-        count = out_BLD.shape[1]
-        heads = self.values[:, :count].unflatten(-1, (self.heads, -1)).to(out_BLD.dtype)
-        scaled = heads * self.scales[:, :count, :, None].to(out_BLD.dtype)
+        """The first slots as numbers of the format and on the device of `out`, as many as it holds: (B, L, D)."""
+        count, where = out_BLD.shape[1], out_BLD.device
+        values = self.values[:, :count].to(where, non_blocking=True)
+        scales = self.scales[:, :count, :, None].to(where, non_blocking=True)
+        scaled = values.unflatten(-1, (self.heads, -1)).to(out_BLD.dtype) * scales.to(out_BLD.dtype)
         out_BLD.copy_(scaled.flatten(-2))
 
 

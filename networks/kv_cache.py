@@ -1,21 +1,29 @@
-"""The KV cache as the network sees it; RingKVCache serves streams, GrowingKVCache training."""
+"""The KV cache as the network sees it: RingKVCache and StagedKVCache serve streams, GrowingKVCache training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
+from .cache_plan import CLEAN_PASS
 from .cache_spec import CacheSpec
 from .growing_cache import GrowingKVCache
 from .ring_cache import RingKVCache
 from .rope import Rope
+from .staged_cache import StagedKVCache
 
-__all__ = ["CLEAN_PASS", "CacheSpec", "GrowingKVCache", "KVCache", "RingKVCache"]
-
-CLEAN_PASS = -1
-"""Step number of the pass that writes the finished latents' keys and values (mode ``clean``)."""
+__all__ = [
+    "CLEAN_PASS",
+    "CacheSpec",
+    "GrowingKVCache",
+    "KVCache",
+    "RingKVCache",
+    "StagedKVCache",
+    "make_cache",
+]
 
 
 class KVCache(Protocol):
@@ -64,3 +72,19 @@ class KVCache(Protocol):
         Returns the rotated keys and the values of everything that layer sees: (B, M, D) each.
         """
         ...
+
+
+def make_cache(
+    spec: CacheSpec,
+    *,
+    home: torch.device | str | None = None,
+    eight_bit: bool = False,
+    **sizes: Any,  # noqa: ANN401
+) -> RingKVCache | StagedKVCache:
+    """An empty cache for a stream: in place, unless its past is to lie elsewhere or in eight bits.
+
+    home, eight_bit: as StagedKVCache takes them; sizes: what both take.
+    """
+    if home is None and not eight_bit:
+        return RingKVCache(spec, **sizes)
+    return StagedKVCache(spec, home=home, eight_bit=eight_bit, **sizes)

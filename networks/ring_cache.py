@@ -14,15 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cache_plan import CacheChunk, Timeline
+from .cache_plan import CacheChunk, Span, Timeline
 from .cache_spec import CacheSpec
-from .eight_bit import EightBitSlots
+from .cache_state import restored, saved
 from .ops import rope_dtype
 from .rope import Rope, Rotary, apply_rope
-
-Slots = Tensor | EightBitSlots
-Span = tuple[int, int, int]
-"""(first source token, first slot token, number of tokens) of one contiguous copy."""
 
 
 @dataclass
@@ -33,8 +29,8 @@ class _Layer:
     sink_raw: unrotated sink keys where the sink moves; sink_roped: their rotated copy in per_step mode.
     """
 
-    k: list[Slots]
-    v: list[Slots]
+    k: list[Tensor]
+    v: list[Tensor]
     sink_k: list[Tensor] = field(default_factory=list)
     sink_v: list[Tensor] = field(default_factory=list)
     sink_roped: Tensor | None = None
@@ -54,17 +50,8 @@ class RingKVCache:
         batch: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
-        eight_bit: bool = False,
     ) -> None:
-        """grid: token rows and columns of one latent; dtype: how keys and values are stored.
-
-        eight_bit: keep the rings of a per_step cache in eight bits; sinks and the workspace stay in dtype. Raises
-        ValueError for a clean cache, which attends to its slots where they lie.
-        """
-        if eight_bit and spec.mode != "per_step":
-            raise ValueError(
-                "eight-bit keys and values need a per_step cache; keep this one in bf16, or in main memory"
-            )
+        """grid: token rows and columns of one latent; dtype: how keys and values are stored."""
         self.spec = spec
         self._tokens = grid[0] * grid[1]
         self._rotary = Rotary(grid, dim // heads, dtype=rope_dtype(dtype), device=device)
@@ -79,13 +66,7 @@ class RingKVCache:
             return torch.zeros(batch, latents * self._tokens, dim, dtype=dtype, device=device)
 
         self._workspace = [zeros(spec.window), zeros(spec.window)] if spec.mode == "per_step" else []
-
-        def ring(latents: int) -> Slots:
-            if not eight_bit:
-                return zeros(latents)
-            return EightBitSlots(batch, latents * self._tokens, dim, heads, device=device)
-
-        self._layers = [_allocate(spec, spec.history_of(i), zeros, ring) for i in range(layers)]
+        self._layers = [_allocate(spec, spec.history_of(i), zeros) for i in range(layers)]
 
     @property
     def next_latent(self) -> int:
@@ -196,10 +177,11 @@ class RingKVCache:
             v_out[:, :sink] = layer.sink_v[copy][:, start : start + sink]
         end = sink + past + roped.shape[1]
         for out, ring, live in ((k_out, layer.k, roped), (v_out, layer.v, v)):
-            _read(ring[self._step], out[:, sink : sink + past])
+            slots = ring[self._step]
+            out[:, sink : sink + past] = slots[:, :past]
             out[:, sink + past : end] = live
             for source, slot, count in self._spans[history]:
-                _write(ring[self._step], slot, live[:, source : source + count])
+                slots[:, slot : slot + count] = live[:, source : source + count]
         if chunk.sink_new:
             self._fill_sink(layer.sink_k[copy], raw if self.spec.sink_moves else roped, chunk)
             self._fill_sink(layer.sink_v[copy], v, chunk)
@@ -238,44 +220,21 @@ class RingKVCache:
 
     def _write_spans(self, chunk: CacheChunk, history: int) -> list[Span]:
         """Where the chunk's latents go in the slots of a layer with this much history, in tokens."""
-        spans = []
         if self.spec.mode == "clean":
             base, capacity = self.spec.sink, history + self.spec.chunk
-            if chunk.sink_new:
-                spans.append((0, chunk.sink_before, chunk.sink_new))
+            spans = [(0, chunk.sink_before, chunk.sink_new)] if chunk.sink_new else []
         else:
-            base, capacity = 0, history
-        count = min(chunk.ring_new, capacity)
-        source = chunk.latents - count
-        number = chunk.ring_before + chunk.ring_new - count
-        while count:
-            slot = number % capacity
-            run = min(count, capacity - slot)
-            spans.append((source, base + slot, run))
-            source, number, count = source + run, number + run, count - run
+            base, capacity, spans = 0, history, []
+        spans += [(source, base + slot, count) for source, slot, count in chunk.ring_spans(capacity)]
         return [(a * self._tokens, b * self._tokens, n * self._tokens) for a, b, n in spans]
 
     def state_dict(self) -> dict[str, Any]:
         """All buffers, copied to the CPU, and counters, between chunks. Loading gives a bit-identical continuation."""
-        counters = self._timeline.counters()
-        return {**counters, **{name: t.to("cpu", copy=True) for name, t in self._tensors().items()}}
+        return saved(self._timeline, self._tensors())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state_dict of a cache of the same spec and sizes. Raises ValueError otherwise."""
-        own = self._tensors()
-        counters = Timeline(self.spec).counters()
-        if set(state) != {*own, *counters}:
-            raise ValueError("the saved cache has other buffers; it belongs to another cache setting.")
-        for name, tensor in own.items():
-            if state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
-                raise ValueError(
-                    f"saved buffer {name} is {tuple(state[name].shape)} {state[name].dtype}; "
-                    f"this cache has {tuple(tensor.shape)} {tensor.dtype}."
-                )
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
-        self._timeline = Timeline(self.spec, **{name: int(state[name]) for name in counters})
-        self._rope = None
+        self._timeline, self._rope = restored(self.spec, self._tensors(), state), None
 
     def _tensors(self) -> dict[str, Tensor]:
         """All buffers by name."""
@@ -283,46 +242,21 @@ class RingKVCache:
         for i, layer in enumerate(self._layers):
             for part in ("k", "v", "sink_k", "sink_v"):
                 for j, slots in enumerate(getattr(layer, part)):
-                    named |= _named(f"layers.{i}.{part}.{j}", slots)
+                    named[f"layers.{i}.{part}.{j}"] = slots
             if layer.sink_roped is not None:
                 named[f"layers.{i}.sink_roped"] = layer.sink_roped
         return named
 
 
-def _read(slots: Slots, out_BLD: Tensor) -> None:
-    """The first slots, as many as `out` holds."""
-    if isinstance(slots, EightBitSlots):
-        slots.read_into(out_BLD)
-    else:
-        out_BLD.copy_(slots[:, : out_BLD.shape[1]])
-
-
-def _write(slots: Slots, start: int, part_BLD: Tensor) -> None:
-    """Tokens into the slots from `start` on."""
-    if isinstance(slots, EightBitSlots):
-        slots.write(start, part_BLD)
-    else:
-        slots[:, start : start + part_BLD.shape[1]] = part_BLD
-
-
-def _named(name: str, slots: Slots) -> dict[str, Tensor]:
-    """Tensors of one buffer by name."""
-    if isinstance(slots, EightBitSlots):
-        return {f"{name}.values": slots.values, f"{name}.scales": slots.scales}
-    return {name: slots}
-
-
-def _allocate(
-    spec: CacheSpec, history: int, zeros: Callable[[int], Tensor], ring: Callable[[int], Slots]
-) -> _Layer:
-    """Buffers of one layer; zeros(latents) and, for the past of one step, ring(latents) make them."""
+def _allocate(spec: CacheSpec, history: int, zeros: Callable[[int], Tensor]) -> _Layer:
+    """Buffers of one layer; zeros(latents) makes one."""
     if spec.mode == "clean":
         slots = spec.sink + history + spec.chunk
         return _Layer([zeros(slots)], [zeros(slots)], sink_k=[zeros(spec.sink)] if spec.sink_moves else [])
     copies = range(spec.sink_copies if spec.sink else 0)
     return _Layer(
-        k=[ring(history) for _ in range(spec.steps)],
-        v=[ring(history) for _ in range(spec.steps)],
+        k=[zeros(history) for _ in range(spec.steps)],
+        v=[zeros(history) for _ in range(spec.steps)],
         sink_k=[zeros(spec.sink) for _ in copies],
         sink_v=[zeros(spec.sink) for _ in copies],
         sink_roped=zeros(spec.sink) if spec.sink_moves else None,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..networks.attention import TextContext, prepare_text
 from ..networks.cache_spec import CacheSpec
-from ..networks.kv_cache import KVCache, RingKVCache
+from ..networks.kv_cache import KVCache, RingKVCache, StagedKVCache, make_cache
 from ..networks.wan import WanModel
 
 
@@ -97,11 +97,20 @@ class LocalNetwork:
         return out.to(x_BCTHW.dtype)
 
     def make_cache(
-        self, spec: CacheSpec, grid: tuple[int, int], *, dtype: torch.dtype | None = None
-    ) -> RingKVCache:
-        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given."""
+        self,
+        spec: CacheSpec,
+        grid: tuple[int, int],
+        *,
+        dtype: torch.dtype | None = None,
+        home: torch.device | str | None = None,
+        eight_bit: bool = False,
+    ) -> RingKVCache | StagedKVCache:
+        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given.
+
+        home: where the past is kept, the network's device unless given. eight_bit: keep it in eight bits.
+        """
         config = self.model.config
-        return RingKVCache(
+        return make_cache(
             spec,
             layers=config.num_layers,
             dim=config.dim,
@@ -109,4 +118,6 @@ class LocalNetwork:
             grid=grid,
             dtype=dtype or self.dtype,
             device=self.device,
+            home=home,
+            eight_bit=eight_bit,
         )

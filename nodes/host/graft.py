@@ -22,10 +22,10 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...networks.cache_spec import CacheSpec
-from ...networks.kv_cache import KVCache, RingKVCache
+from ...networks.kv_cache import KVCache
 from ...networks.profile import StudentProfile
 from ...networks.wan_forward import TextContext, prepare_text, wan_forward
-from .placement import MainMemoryCache
+from .placement import placed_cache
 
 KEY = "talkstream"
 PROFILE_KEY = "talkstream_profile"
@@ -171,19 +171,20 @@ class HostNetwork:
         *,
         dtype: torch.dtype | None = None,
         in_main_memory: bool = False,
+        eight_bit: bool = False,
     ) -> KVCache:
-        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given."""
-        network = self.patcher.model.diffusion_model
-        cache = RingKVCache(
+        """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given.
+
+        in_main_memory, eight_bit: where and how its past is kept.
+        """
+        return placed_cache(
+            self.patcher,
             spec,
-            layers=network.num_layers,
-            dim=network.dim,
-            heads=network.num_heads,
-            grid=grid,
+            grid,
             dtype=dtype or self.dtype,
-            device="cpu" if in_main_memory else self.device,
+            in_main_memory=in_main_memory,
+            eight_bit=eight_bit,
         )
-        return MainMemoryCache(cache, self.device) if in_main_memory else cache
 
     def velocity(
         self, x_BCTHW: Tensor, *, timestep: float, audio_tokens_BTE: Tensor | None, cache: KVCache | None

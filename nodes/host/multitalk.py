@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from ...model_loaders.multitalk import MultiTalkStudent
 from ...networks.attention import TextContext, pad_text, prepare_text
 from ...networks.cache_spec import CacheSpec
-from ...networks.kv_cache import KVCache, RingKVCache
+from ...networks.kv_cache import KVCache
 from ...networks.multitalk import AudioPart
 from ...networks.profile import StudentProfile
 from ...networks.speaker_attention import SpeakerAudio
 from ...networks.wan_forward import wan_forward
 from . import memory
 from .graft import KEY, NO_CALL, NOISE_CHANNELS, PROFILE_KEY, TIMESTEP_SCALE, attention_for, cast_parameter
-from .placement import MainMemoryCache
+from .placement import placed_cache
 from .student import with_sizes
 
 SKIPPED = "a patch on this MODEL skipped a network call; remove EasyCache, TeaCache or the like"
@@ -192,20 +192,16 @@ class HostSpeakerNetwork:
     ) -> KVCache:
         """An empty cache for this network; grid: rows and columns of tokens; dtype: the network's unless given.
 
-        eight_bit: keep the past in eight bits, for a cache per step.
+        in_main_memory, eight_bit: where and how its past is kept.
         """
-        network = self.patcher.model.diffusion_model
-        cache = RingKVCache(
+        return placed_cache(
+            self.patcher,
             spec,
-            layers=network.num_layers,
-            dim=network.dim,
-            heads=network.num_heads,
-            grid=grid,
+            grid,
             dtype=dtype or self.dtype,
-            device="cpu" if in_main_memory else self.device,
+            in_main_memory=in_main_memory,
             eight_bit=eight_bit,
         )
-        return MainMemoryCache(cache, self.device) if in_main_memory else cache
 
     def velocity(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from talkstream.networks.eight_bit import token_bytes
-from talkstream.networks.kv_cache import CacheSpec, RingKVCache
+from talkstream.networks.kv_cache import CacheSpec
 from talkstream.networks.multitalk import project_speech
 from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.ops import sdpa_attention
@@ -40,7 +40,8 @@ class Rig:
         sigmas, steps = self.golden["in.sigmas"][entries], self.golden["in.timesteps"][entries]
         return Schedule(sigmas=(*sigmas.tolist(), 0.0), timesteps=tuple(steps.tolist()))
 
-    def session(self, variant: str) -> StreamSession:
+    def session(self, variant: str, **kept: object) -> StreamSession:
+        """kept: where or in which format the cache keeps its past."""
         golden = self.golden
         entries = golden.meta["variants"][variant]["sigma_entries"]
         cache_spec = spec_of(golden.meta, variant)
@@ -61,7 +62,7 @@ class Rig:
         return StreamSession(
             spec,
             network,
-            cache=network.make_cache(cache_spec, spec.grid),
+            cache=network.make_cache(cache_spec, spec.grid, **kept),
             speech=self,
             reference=self.reference,
             noise=RecordedNoise(draws),
@@ -192,15 +193,18 @@ def test_cached_steps_are_a_recomputed_sequence(exact, pattern):
         close(torch.cat(made[step], dim=2), whole, 1e-12)
 
 
+@pytest.mark.parametrize("variant", ["hybrid", "sink4"])
+def test_a_past_in_main_memory(single, variant):
+    """Keys and values travel for every layer: the same bits."""
+    own, other = single.session(variant), single.session(variant, home="cpu")
+    for left, right in zip(own.chunks(), other.chunks(), strict=True):
+        assert torch.equal(left.latent_BCTHW, right.latent_BCTHW)
+
+
 def test_eight_bit_history(single):
     """Rings in eight bits: latents within 2.5e-3 of the exact ones (deviation 1.2); the first chunk reads none."""
     exact = single.golden.tensors["hybrid.latents"].float()
-    own = single.session("hybrid")
-    cache = RingKVCache(own.spec.cache_spec, layers=4, dim=256, heads=2, grid=own.spec.grid, eight_bit=True)
-    session = StreamSession(
-        own.spec, own._network, cache=cache, speech=single, reference=single.reference, noise=own._noise
-    )
-    made = torch.stack([chunk.latent_BCTHW[0] for chunk in session.chunks()])
+    made = torch.stack([chunk.latent_BCTHW[0] for chunk in single.session("hybrid", eight_bit=True).chunks()])
     assert torch.equal(made[0], next(single.session("hybrid").chunks()).latent_BCTHW[0])
     error = (made - exact).abs().amax((1, 2, 3, 4))
     assert error.max() < 2.5e-3 and error[1:].min() > 1e-4
@@ -213,5 +217,5 @@ def test_memory_at_the_published_size():
     workspace, moved_sink = 2 * 2 * 5120 * tokens * (1 + 12 + 4), 2 * 5120 * tokens * 40
     kept = spec.bytes(**sizes) - workspace - moved_sink
     assert (round(kept / gib, 1), round(workspace / gib, 1)) == (21.5, 0.4)
-    eight = spec.bytes(**sizes, ring_token_bytes=token_bytes(5120, 40)) - workspace - moved_sink
-    assert 0.5 < eight / kept < 0.56
+    assert spec.kept_bytes(**sizes, token_bytes=2 * 5120) == kept
+    assert 0.5 < spec.kept_bytes(**sizes, token_bytes=token_bytes(5120, 40)) / kept < 0.56
