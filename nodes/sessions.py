@@ -29,7 +29,11 @@ def open_session(
         spec,
         network,
         cache=network.make_cache(
-            spec.cache_spec, spec.grid, dtype=cache_dtype(stream), in_main_memory=stream.cache.in_main_memory
+            spec.cache_spec,
+            spec.grid,
+            dtype=cache_dtype(stream),
+            in_main_memory=stream.cache.in_main_memory,
+            eight_bit=stream.cache.eight_bit,
         ),
         speech=open_speech(stream),
         reference=ReferenceLatents.for_profile(stream.reference.latent_BCTHW, stream.profile),

@@ -71,7 +71,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """Changes to the student's KV cache; None leaves a field as trained. window counts the current chunk."""
+    """Changes to the student's KV cache; None leaves a field as trained. window counts the current chunk.
+
+    in_main_memory, eight_bit: where and how the past is kept.
+    """
 
     window: int | None = None
     sink: int | None = None
@@ -79,6 +82,7 @@ class CacheChoice:
     sink_offset: int | None = None
     dtype: str | None = None
     in_main_memory: bool = False
+    eight_bit: bool = False
 
 
 @dataclass(frozen=True, eq=False)

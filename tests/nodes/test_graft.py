@@ -78,6 +78,13 @@ def test_cache_in_main_memory_the_same_numbers(grafted):
     assert largest_difference(host_velocities(grafted), host_velocities(grafted, in_main_memory=True)) == 0.0
 
 
+def test_cache_in_eight_bits_close_numbers(grafted):
+    """Velocities of deviation 1, a clean cache whose past is rounded; in main memory the same rounding."""
+    eight = host_velocities(grafted, eight_bit=True)
+    assert 1e-6 < largest_difference(host_velocities(grafted), eight) < 0.02
+    assert largest_difference(eight, host_velocities(grafted, eight_bit=True, in_main_memory=True)) == 0.0
+
+
 def test_bf16_computes_in_bf16_on_a_cpu(host, tiny_path, ours):
     """The host would compute in float32 there, whatever the weights are stored in."""
     from talkstream.nodes.host.student import load_student
