@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ..media.video_source import Source
     from ..networks.profile import StudentProfile
+    from ..streaming.faces import FaceTrack
     from ..streaming.spec import StreamSpec
     from ..streaming.take import Take
+    from ..streaming.video_clock import VideoClock
 
 SpeechSocket = io.Custom("TALKSTREAM_SPEECH")
 ReferenceSocket = io.Custom("TALKSTREAM_REFERENCE")
 CacheSocket = io.Custom("TALKSTREAM_CACHE")
 StreamSocket = io.Custom("TALKSTREAM_STREAM")
 FramesSocket = io.Custom("TALKSTREAM_FRAMES")
+FaceSocket = io.Custom("TALKSTREAM_FACE")
 
 
 class HoldsModels:
@@ -142,3 +146,16 @@ class DecodedChunk:
     first_frame: int
     pictures_FHWC: Tensor
     latent_BCTHW: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFace:
+    """A video and the face that was followed in it; nothing of the video is in memory.
+
+    clock: which source frame and which mouth each frame of the result takes; it knows the track's shots. Frames where
+    track.found_F is false pass through as they are.
+    """
+
+    source: Source
+    track: FaceTrack
+    clock: VideoClock
