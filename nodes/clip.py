@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..audio.rates import latents_for_frames
 from ..samplers.noise import GivenNoise, SeededNoise
-from ..streaming.session import LATENT_CHANNELS
+from ..streaming.running import LATENT_CHANNELS
 from .host import memory, progress
 from .host.guided import ClipSampler, GuidedNetwork, SamplerCall, empty_latent
 from .plan import changed_cache, stream_of

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..media.frames import to_bytes
 from ..samplers.noise import SeededNoise
 from ..streaming.replay import Replay
+from ..streaming.running import Latents
 from ..streaming.saved_run import SavedRun
-from ..streaming.session import Latents, StreamSession
 from .enlarge import enlargers_of
 from .host import memory, progress
 from .host import vae as host_vae
@@ -51,7 +51,7 @@ class Pull:
         self.decode_bar = progress.Bar(progress.upstream_node(prompt, node_id, DECODE_CLASS), frames.frames)
         self.enlargers = enlargers_of(frames, node_id=node_id, prompt=prompt)
         self.residency = memory.Residency([])
-        self.session: StreamSession | None = None
+        self.session: RunningStream | None = None
         self.decoder: HostDecoder | HostTinyDecoder | None = None
         self.preview_decoder: HostTinyDecoder | None = None
 

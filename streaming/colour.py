@@ -27,8 +27,8 @@ FLAT = 1e-8
 def match_colours(video_BCFHW: Tensor, reference_BCHW: Tensor, *, strength: float = 1.0) -> Tensor:
     """Video and reference (B, 3, ..., H, W) in [-1, 1] -> the video in the reference's colours, in [-1, 1].
 
-    strength: 0 leaves the video as it is, 1 gives it all of the reference's statistics. Works in float32, frame by
-    frame, so that memory does not grow with the chunk.
+    strength: 0 leaves the video as it is, 1 gives it all of the reference's statistics. Works in float32 on the
+    reference's device, frame by frame, so that memory does not grow with the chunk.
     """
     if strength == 0:
         return video_BCFHW
@@ -36,7 +36,7 @@ def match_colours(video_BCFHW: Tensor, reference_BCHW: Tensor, *, strength: floa
     mean, deviation = _statistics(reference)
     out = torch.empty_like(video_BCFHW)
     for frame in range(video_BCFHW.shape[2]):
-        source = _unit(video_BCFHW[:, :, frame].float())
+        source = _unit(video_BCFHW[:, :, frame].to(reference.device).float())
         lab = lab_of_rgb(source)
         own_mean, own_deviation = _statistics(lab)
         own_deviation = torch.where(own_deviation < FLAT, torch.ones_like(own_deviation), own_deviation)

@@ -75,6 +75,11 @@ class MotionSpec:
         return frame_count(self.samples, self.sample_rate, fps_num=profile.fps_num, fps_den=profile.fps_den)
 
     @property
+    def plan(self) -> MotionSpec:
+        """The chunks of the stream: this."""
+        return self
+
+    @property
     def chunk_frames(self) -> int:
         """Frames of a chunk, its motion frames included."""
         return frames_in_latents(self.profile.chunk)

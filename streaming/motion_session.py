@@ -6,9 +6,8 @@ again. Their latents are put in clean before every step and after every update.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -18,10 +17,10 @@ from ..audio.sources import LiveSource
 from ..samplers.few_step import denoise_chunk
 from ..samplers.guidance import Branch, Guidance, GuidedVelocity
 from ..samplers.noise import NoiseSource
-from .colour import match_colours
-from .motion import MotionChunk, MotionSpec, PictureCodec
+from .motion import MotionChunk, MotionSpec
+from .motion_pictures import ChunkPictures
 from .reference import ClipConditioning
-from .session import LATENT_CHANNELS
+from .running import LATENT_CHANNELS, Latents, RunningStream, check_finite
 
 
 class ChunkSpeech(Protocol):
@@ -66,25 +65,11 @@ class MotionNetwork(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """A finished chunk. pictures: (1, 3, F, H, W) in [-1, 1], what is shown of it; latent: all of the chunk's.
+class MotionSession(RunningStream):
+    """Runs a stream whose history is the last pictures of the chunk before.
 
-    first_frame, frames: the frames of the video it holds.
-    """
-
-    index: int
-    pictures_BCFHW: Tensor
-    latent_BCTHW: Tensor
-    first_frame: int
-    frames: int
-    last: bool
-
-
-class MotionSession:
-    """Runs a stream. Use as a context manager, or call close(); iterate chunks() in between.
-
-    A chunk is handed out before its last pictures are encoded again, which happens when the next one is asked for.
+    A chunk's latents are handed out before its pictures are needed here: they are decoded, and the last of them
+    encoded again, when the next chunk is asked for. Everything the stream remembers is in state_dict().
     """
 
     def __init__(
@@ -92,9 +77,8 @@ class MotionSession:
         spec: MotionSpec,
         network: MotionNetwork,
         *,
-        codec: PictureCodec,
+        pictures: ChunkPictures,
         speech: ChunkSpeech,
-        picture_BCHW: Tensor,
         conditioning: ClipConditioning,
         noise: NoiseSource,
         guidance: Guidance | None = None,
@@ -102,30 +86,20 @@ class MotionSession:
         source: LiveSource | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> None:
-        """picture: the reference (1, 3, H, W) in [-1, 1] at the stream's size; conditioning: made from it.
+        """pictures: of the reference at the stream's size, which conditioning is made from too.
 
         guidance: the profile's unless given. masks: of several speakers, as in SpeakerAudio. source: of a voice that
         arrives live, else None. on_step(step, x0): after every step; what it raises stops the stream. Raises
         ValueError where the parts do not fit together.
         """
-        self.spec, self._network, self._codec = spec, network, codec
+        super().__init__(source)
+        self.spec, self._network, self.pictures = spec, network, pictures
         self._speech, self._noise, self._on_step = speech, noise, on_step
-        self._source = source
-        self._picture_BCHW, self._conditioning, self._masks_PL = picture_BCHW, conditioning, masks_PL
+        self._conditioning, self._masks_PL = conditioning, masks_PL
         profile = spec.profile
         self._guidance = guidance or Guidance(text=profile.text_guidance, audio=profile.audio_guidance)
-        self._tail_BCFHW: Tensor | None = None
-        self._next = 0
-        self._closed = False
+        self._newest_BCTHW: Tensor | None = None
         self._check()
-
-    def __enter__(self) -> MotionSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def plan(self) -> MotionSpec:
@@ -134,63 +108,19 @@ class MotionSession:
             return self.spec
         return replace(self.spec, samples=self._source.length)
 
-    def push(self, samples_CS: Tensor) -> None:
-        """More of a live voice, (C, S) at the spec's sample rate. Raises ValueError for a finished clip."""
-        self._live_source().push(samples_CS)
-
-    def finish(self) -> None:
-        """The live voice ends here: chunks() goes on to its last frame."""
-        self._live_source().close()
-
-    def chunks(self) -> Iterator[Pictures]:
-        """Every chunk that can be made now: to the end, or as far as a live voice has been heard."""
-        while not self._closed and self._ready():
-            yield self._make_chunk()
-
-    def _ready(self) -> bool:
-        """Is there another chunk, and has a live voice been heard as far as it needs?"""
-        plan = self.plan
-        if plan.chunks is not None:
-            return self._next < plan.chunks
-        stop = self._speech.chunk_samples(plan.at(self._next).heard, plan.chunk_frames)[1]
-        return self._live_source().received >= stop
-
-    def _live_source(self) -> LiveSource:
-        if self._source is None:
-            raise ValueError(
-                "this stream has its whole voice already; open one with a LiveSource to push samples"
-            )
-        return self._source
-
-    def _forget(self) -> None:
-        """Let a live voice drop what no later chunk hears."""
-        if self._source is not None:
-            heard = self.spec.at(self._next).heard
-            self._source.forget(self._speech.chunk_samples(heard, self.spec.chunk_frames)[0])
+    def _needed_samples(self, index: int) -> tuple[int, int]:
+        return self._speech.chunk_samples(self.spec.at(index).heard, self.spec.chunk_frames)
 
     @torch.no_grad()
-    def _make_chunk(self) -> Pictures:
+    def _make_chunk(self) -> Latents:
         chunk = self.plan.at(self._next)
-        latent = self._denoise(chunk, self._motion().to(self._network.device))
-        if not bool(torch.isfinite(latent).all()):
-            raise ValueError(
-                f"chunk {chunk.index} came out with NaN or infinite values; use a higher precision for the "
-                "student, or check its file and the LoRAs on it"
-            )
-        decoded = self._codec.decode(latent).clamp(-1, 1)
-        reference = self._picture_BCHW.to(decoded.device)
-        pictures = match_colours(decoded, reference, strength=self.spec.profile.colour_match)
-        self._tail_BCFHW = pictures[:, :, -self.spec.profile.motion_frames :].clone()
+        motion = self.pictures.motion(self._newest_BCTHW, frames=self.spec.profile.motion_frames)
+        latent = self._denoise(chunk, motion.to(self._network.device))
+        check_finite(latent, chunk=chunk.index)
+        self._newest_BCTHW = latent
         self._next += 1
         self._forget()
-        shown = pictures[:, :, chunk.skip : chunk.skip + chunk.frames]
-        return Pictures(chunk.index, shown, latent, chunk.first_frame, chunk.frames, chunk.last)
-
-    def _motion(self) -> Tensor:
-        """Latents that the next chunk starts from: the reference alone, then the last pictures."""
-        if self._tail_BCFHW is None:
-            return self._codec.encode(self._picture_BCHW[:, :, None])
-        return self._codec.encode(self._tail_BCFHW)
+        return Latents(chunk.index, latent, chunk.first_frame, chunk.frames, chunk.skip, chunk.last)
 
     def _denoise(self, chunk: MotionChunk, motion_BCTHW: Tensor) -> Tensor:
         """The chunk's clean latents, (1, 16, T, H, W), its motion latents in front."""
@@ -239,20 +169,16 @@ class MotionSession:
                 "picture at the stream's size"
             )
 
-    def close(self) -> None:
-        """End the stream; chunks() yields nothing more. Safe to call twice."""
-        self._closed = True
-
     def state_dict(self) -> dict[str, Any]:
         """Everything the stream remembers."""
-        tail = {} if self._tail_BCFHW is None else {"tail": self._tail_BCFHW.clone()}
+        newest = {} if self._newest_BCTHW is None else {"newest": self._newest_BCTHW.clone()}
         source = {} if self._source is None else self._source.state_dict()
-        return {"next": self._next, "source": source, **tail}
+        return {"next": self._next, "source": source, **newest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where state_dict() was taken, with the same spec, student, voices, reference and noise."""
         self._next, self._closed = int(state["next"]), False
-        self._tail_BCFHW = state["tail"].clone() if "tail" in state else None
+        self._newest_BCTHW = state["newest"].to(self._network.device) if "newest" in state else None
         if self._source is not None:
             self._source.load_state_dict(state["source"])
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .chunks import ChunkPlan
+from .motion import MotionSpec
+from .running import Latents, RunningStream
 from .saved_run import SavedRun
-from .session import Latents, StreamSession
 from .take import Take
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Replay:
 
     def __init__(
         self,
-        plan: ChunkPlan,
+        plan: ChunkPlan | MotionSpec,
         *,
         take: Take,
         saved: SavedRun | None = None,
@@ -38,14 +39,14 @@ class Replay:
         self._save_every, self._device = 0 if saved is None else save_every, device
         self._kept: Take | SavedRun = take if saved is None or take.chunks >= saved.chunks else saved
         self.kept_chunks = self._kept.chunks
-        self._session: StreamSession | None = None
+        self._session: RunningStream | None = None
 
     @property
     def needs_session(self) -> bool:
         """Whether anything is still to be made."""
         return self.kept_chunks < self.plan.chunks
 
-    def chunks(self, session: StreamSession | None) -> Iterator[Latents]:
+    def chunks(self, session: RunningStream | None) -> Iterator[Latents]:
         """Every chunk in order. session: at the stream's beginning; None where nothing is still to be made."""
         for index in range(self.kept_chunks):
             latent = self._kept.read(index)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,25 +16,9 @@ from ..samplers.noise import NoiseSource
 from .chunks import Chunk, ChunkPlan
 from .network import ChunkNetwork
 from .reference import Conditioning
+from .running import LATENT_CHANNELS, Latents, RunningStream, check_finite
 from .spec import StreamSpec
 from .speech import SpeechTokens
-
-LATENT_CHANNELS = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Latents:
-    """A finished chunk. latent: (1, 16, T, H, W), float32, as the network made it.
-
-    first_frame, frames: the frames of the video it holds; skip: decoded frames before them that are not shown.
-    """
-
-    index: int
-    latent_BCTHW: Tensor
-    first_frame: int
-    frames: int
-    skip: int
-    last: bool
 
 
 @dataclass
@@ -47,8 +30,8 @@ class _Context:
     audio_tokens_BTE: Tensor
 
 
-class StreamSession:
-    """Runs a stream. Use as a context manager, or call close(); iterate chunks() in between.
+class StreamSession(RunningStream):
+    """Runs a stream with a KV cache.
 
     A chunk is handed out before its clean-context pass, which runs when the next chunk is asked for; the last
     chunk needs none. Everything the stream remembers is in state_dict().
@@ -71,49 +54,19 @@ class StreamSession:
         on_step(step, x0): after every network call; what it raises stops the stream. Raises ValueError where the
         parts do not fit together.
         """
+        super().__init__(source)
         _check(spec, network, cache, reference)
         self.spec, self._network, self._cache = spec, network, cache
         self._speech, self._reference, self._noise = speech, reference, noise
-        self._source, self._on_step = source, on_step
+        self._on_step = on_step
         self._context: _Context | None = None
-        self._next = 0
-        self._closed = False
-
-    def __enter__(self) -> StreamSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def plan(self) -> ChunkPlan:
         """The chunks to come; of a live voice, its length is known once finish() was called."""
         if self._source is None or self._source.length is None:
             return self.spec.plan
-        spec = self.spec.plan
-        return ChunkPlan(
-            chunk=spec.chunk,
-            fps_num=spec.fps_num,
-            fps_den=spec.fps_den,
-            sample_rate=spec.sample_rate,
-            samples=self._source.length,
-            discarded=spec.discarded,
-        )
-
-    def push(self, samples_CS: Tensor) -> None:
-        """More of a live voice, (C, S) at the spec's sample rate. Raises ValueError for a finished clip."""
-        self._live_source().push(samples_CS)
-
-    def finish(self) -> None:
-        """The live voice ends here: chunks() goes on to its last frame."""
-        self._live_source().close()
-
-    def chunks(self) -> Iterator[Latents]:
-        """Every chunk that can be made now: to the end, or as far as a live voice has been heard."""
-        while not self._closed and self._ready():
-            yield self._make_chunk()
+        return replace(self.spec.plan, samples=self._source.length)
 
     @torch.no_grad()
     def _make_chunk(self) -> Latents:
@@ -125,11 +78,7 @@ class StreamSession:
             self._write_sink(self._reference.latent_BCTHW[:, :, :1].to(known), known, tokens)
         self._cache.begin_chunk(chunk.latents)
         x0 = self._denoise(chunk, known, tokens)
-        if not bool(torch.isfinite(x0).all()):
-            raise ValueError(
-                f"chunk {chunk.index} came out with NaN or infinite values; use a higher precision for the "
-                "student, or check its file and the LoRAs on it"
-            )
+        check_finite(x0, chunk=chunk.index)
         self._context = _Context(x0, known, tokens)
         self._next += 1
         self._forget()
@@ -195,31 +144,13 @@ class StreamSession:
             cache=self._cache,
         )
 
-    def _ready(self) -> bool:
-        """Is there another chunk, and has a live voice been heard as far as it needs?"""
-        plan = self.plan
-        if plan.chunks is not None:
-            return self._next < plan.chunks
-        chunk = plan.at(self._next)
-        _, stop = self._speech.needed_samples(chunk.first_latent, chunk.latents)
-        return self._live_source().received >= stop
-
-    def _forget(self) -> None:
-        """Let a live voice drop what no later chunk hears."""
-        if self._source is not None:
-            chunk = self.spec.plan.at(self._next)
-            self._source.forget(self._speech.needed_samples(chunk.first_latent, chunk.latents)[0])
-
-    def _live_source(self) -> LiveSource:
-        if self._source is None:
-            raise ValueError(
-                "this stream has its whole voice already; open one with a LiveSource to push samples"
-            )
-        return self._source
+    def _needed_samples(self, index: int) -> tuple[int, int]:
+        chunk = self.spec.plan.at(index)
+        return self._speech.needed_samples(chunk.first_latent, chunk.latents)
 
     def close(self) -> None:
         """End the stream; chunks() yields nothing more. Safe to call twice."""
-        self._closed = True
+        super().close()
         self._context = None
 
     def state_dict(self) -> dict[str, Any]:

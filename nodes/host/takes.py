@@ -14,7 +14,7 @@ import folder_paths
 
 from ...streaming.chunks import ChunkPlan
 from ...streaming.locks import FileLock
-from ...streaming.session import LATENT_CHANNELS
+from ...streaming.running import LATENT_CHANNELS
 from ...streaming.spec import StreamSpec
 from ...streaming.take import Take
 from . import settings

@@ -17,8 +17,10 @@ from talkstream.samplers.noise import RecordedNoise
 from talkstream.samplers.schedule import Schedule, spaced_sigmas
 from talkstream.streaming.colour import match_colours
 from talkstream.streaming.motion import MotionSpec, encode_conditioning
+from talkstream.streaming.motion_pictures import ChunkPictures
 from talkstream.streaming.motion_session import MotionSession
 from talkstream.streaming.network import LocalNetwork
+from talkstream.streaming.running import Latents
 from talkstream.streaming.speakers import boxes_side_by_side, masks_of_boxes, token_masks
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, StubVAE, build, chunk_tokens, close
 
@@ -135,6 +137,10 @@ def test_plan_of_infinitetalk():
     assert spec.heard_frames == 225
 
 
+def shown(session: MotionSession, part: Latents) -> Tensor:
+    return session.pictures.of(part.latent_BCTHW)[:, :, part.skip : part.skip + part.frames]
+
+
 def flash_session(rig: Rig) -> MotionSession:
     golden = rig.golden
     draws = {(c, 0): golden[f"chunk{c}.noise_init"][None] for c in (0, 1)}
@@ -143,9 +149,8 @@ def flash_session(rig: Rig) -> MotionSession:
     return MotionSession(
         MotionSpec(FLASHTALK, Schedule.from_sigmas(FLASHTALK.sigmas), 4, 6, 56 * 640, RATE),
         rig.network(),
-        codec=rig.codec,
+        pictures=ChunkPictures(rig.codec, picture, colour_match=1.0),
         speech=Voices(rig.model, [golden["in.audio_raw"]], offset=5),
-        picture_BCHW=picture,
         conditioning=encode_conditioning(picture, rig.codec, latents=9),
         noise=RecordedNoise(draws),
     )
@@ -156,8 +161,9 @@ def test_flashtalk_closed_loop(flash):
     session, golden = flash_session(flash), flash.golden
     for c, made in enumerate(session.chunks()):
         close(made.latent_BCTHW[0], golden[f"chunk{c}.latent_out"], 1e-3)
-        close(made.pictures_BCFHW[0], golden[f"chunk{c}.video_out"], 1e-3)
-        close(session._motion()[0], golden[f"chunk{c}.motion_latent_next"], 1e-3)
+        close(shown(session, made)[0], golden[f"chunk{c}.video_out"], 1e-3)
+        motion = session.pictures.motion(made.latent_BCTHW, frames=5)
+        close(motion[0], golden[f"chunk{c}.motion_latent_next"], 1e-3)
     assert c == 1 and made.last
 
 
@@ -168,9 +174,9 @@ def test_state_between_chunks(flash):
     other = flash_session(flash)
     other.load_state_dict(session.state_dict())
     second, again = next(session.chunks()), next(other.chunks())
-    assert torch.equal(second.pictures_BCFHW, again.pictures_BCFHW)
+    assert torch.equal(second.latent_BCTHW, again.latent_BCTHW)
     other.reset()
-    assert torch.equal(next(other.chunks()).pictures_BCFHW, first.pictures_BCFHW)
+    assert torch.equal(next(other.chunks()).latent_BCTHW, first.latent_BCTHW)
     session.close()
     assert list(session.chunks()) == []
 
@@ -200,17 +206,17 @@ def test_infinitetalk_closed_loop(infinite, run, frames):
     session = MotionSession(
         spec,
         infinite.network(),
-        codec=infinite.codec,
+        pictures=ChunkPictures(infinite.codec, picture, colour_match=1.0),
         speech=Voices(infinite.model, tracks, offset=0),
-        picture_BCHW=picture,
         conditioning=encode_conditioning(picture, infinite.codec, latents=9),
         noise=RecordedNoise({(c, 0): golden[f"{run}.chunk{c}.noise_init"][None] for c in range(spec.chunks)}),
         guidance=Guidance(text=5.0, audio=4.0) if run == "double_cfg" else Guidance(),
         masks_PL=masks,
     )
     close(session._conditioning.channels(0, 9), golden[f"{run}.y"], 1e-5)
-    made = list(session.chunks())
-    for c, part in enumerate(made):
+    video = []
+    for c, part in enumerate(session.chunks()):
         close(part.latent_BCTHW[0], golden[f"{run}.chunk{c}.latent_out"], 1e-3)
-    video = torch.cat([part.pictures_BCFHW[0] for part in made], dim=1)
+        video.append(shown(session, part)[0])
+    video = torch.cat(video, dim=1)
     close(video, golden[f"{run}.video_out"], 5e-3)

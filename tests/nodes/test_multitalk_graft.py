@@ -14,6 +14,7 @@ from talkstream.samplers.guidance import Guidance
 from talkstream.samplers.noise import RecordedNoise
 from talkstream.samplers.schedule import Schedule, spaced_sigmas
 from talkstream.streaming.motion import MotionSpec, encode_conditioning
+from talkstream.streaming.motion_pictures import ChunkPictures
 from talkstream.streaming.motion_session import MotionSession
 from talkstream.streaming.session import StreamSession
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens, close
@@ -123,9 +124,8 @@ def test_two_speakers_and_guidance_in_closed_loop(grafted, rig, run, frames):
         session = MotionSession(
             spec,
             network,
-            codec=rig.codec,
+            pictures=ChunkPictures(rig.codec, picture, colour_match=1.0),
             speech=Voices(audio_part(grafted), tracks, offset=0),
-            picture_BCHW=picture,
             conditioning=encode_conditioning(picture, rig.codec, latents=9),
             noise=RecordedNoise(
                 {(c, 0): golden[f"{run}.chunk{c}.noise_init"][None] for c in range(spec.chunks)}

@@ -16,6 +16,7 @@ from talkstream.networks.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from talkstream.samplers.noise import SeededNoise
 from talkstream.samplers.schedule import Schedule
 from talkstream.streaming.motion import MotionSpec, encode_conditioning
+from talkstream.streaming.motion_pictures import ChunkPictures
 from talkstream.streaming.motion_session import MotionSession
 from talkstream.streaming.network import LocalNetwork
 from talkstream.streaming.speech_multitalk import MultiTalkSpeech, WholeVoice, WindowedVoice
@@ -77,9 +78,8 @@ class Student:
         return MotionSession(
             MotionSpec(PROFILE, Schedule.from_sigmas(PROFILE.sigmas), 4, 4, samples, RATE),
             LocalNetwork(self.model, text_BMD=self.text, image_BMC=self.image),
-            codec=codec,
+            pictures=ChunkPictures(codec, self.picture, colour_match=1.0),
             speech=MultiTalkSpeech(voices, self.model.audio_proj),
-            picture_BCHW=self.picture,
             conditioning=encode_conditioning(self.picture, codec, latents=3),
             noise=SeededNoise(4),
             masks_PL=masks,
@@ -100,8 +100,16 @@ def voice(frames: int, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(1, frames * RATE // 25, generator=generator)
 
 
+def shown(session: MotionSession) -> list[Tensor]:
+    """What is shown of every chunk that can be made now."""
+    return [
+        session.pictures.of(part.latent_BCTHW)[:, :, part.skip : part.skip + part.frames]
+        for part in session.chunks()
+    ]
+
+
 def pictures(session: MotionSession) -> Tensor:
-    return torch.cat([part.pictures_BCFHW for part in session.chunks()], dim=2)
+    return torch.cat(shown(session), dim=2)
 
 
 def test_a_live_voice_makes_the_same_pictures(student):
@@ -114,10 +122,10 @@ def test_a_live_voice_makes_the_same_pictures(student):
     parts = []
     for piece in clip.split(2999, dim=-1):
         session.push(piece)
-        parts += [part.pictures_BCFHW for part in session.chunks()]
+        parts += shown(session)
     assert len(parts) >= 1
     session.finish()
-    parts += [part.pictures_BCFHW for part in session.chunks()]
+    parts += shown(session)
     assert torch.equal(torch.cat(parts, dim=2), whole)
     with pytest.raises(ValueError, match="cannot be heard twice"):
         session.reset()
