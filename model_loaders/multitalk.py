@@ -17,9 +17,10 @@ from ..networks.multitalk_profiles import MULTITALK_PROFILES
 from ..networks.profile import METADATA_KEY, StudentProfile
 from ..networks.wan import WanConfig
 from .accounting import account, expected_shapes
-from .contents import Contents, read_contents
+from .contents import Contents, read_contents, unscaled
 from .detect import HEAD_WIDTH, is_quantisation_key, is_quantised
-from .recipes import LazyTensors
+from .neighbours import MULTITALK, MULTITALK_AUDIO, name_neighbour
+from .recipes import LazyTensors, Scaled
 from .safetensors_file import read_tensors
 from .tensors import FileReader
 
@@ -51,16 +52,17 @@ class JoinedTensors(Mapping[str, "Tensor"]):
         shapes = {id(part): part.shapes for part in self._parts.values()}
         return {name: shapes[id(part)][name] for name, part in self._parts.items()}
 
-    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Read these in one opening of each file."""
+    def files(self, names: Iterable[str]) -> list[LazyTensors]:
+        """These tensors, file by file."""
         wanted: dict[int, list[str]] = {}
         parts = {id(part): part for part in self._parts.values()}
         for name in names:
             wanted.setdefault(id(self._parts[name]), []).append(name)
-        read = {}
-        for key, some in wanted.items():
-            read |= parts[key].subset(some).read()
-        return read
+        return [parts[key].subset(some) for key, some in wanted.items()]
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Read these in one opening of each file."""
+        return {name: tensor for part in self.files(names) for name, tensor in part.read().items()}
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,69 @@ class MultiTalkStudent:
         """Names of the audio part, which ComfyUI's Wan loader does not know."""
         return tuple(name for name in self.tensors if is_audio(name))
 
+    @property
+    def wan_names(self) -> tuple[str, ...]:
+        """Names of the Wan network, with the scales of quantised weights."""
+        return tuple(name for name in self.tensors if not is_audio(name))
+
     def wan_tensors(self) -> dict[str, Tensor]:
         """Read the Wan network alone."""
-        return self.tensors.read(name for name in self.tensors if not is_audio(name))
+        return self.tensors.read(self.wan_names)
 
     def audio_tensors(self) -> dict[str, Tensor]:
-        """Read the audio part alone."""
-        return self.tensors.read(self.audio_names)
+        """Read the audio part alone; the scales of quantised weights are multiplied in."""
+        return read_plain(self.tensors.files(self.audio_names))
 
     def describe(self) -> str:
         """Two lines for a node: what the files are, and which profile was taken and why."""
-        size = _SIZES.get(self.config.dim, f"width {self.config.dim}")
         audio, files = len(self.audio_names), len(self.files)
         return (
-            f"a MultiTalk student ({size}, {self.config.num_layers} layers): {len(self.tensors) - audio} tensors of "
-            f"Wan image-to-video and {audio} of the audio part, from {files} file{'s' if files > 1 else ''}\n"
+            f"{describe_multitalk(self.config)}: {len(self.tensors) - audio} tensors of Wan image-to-video and {audio} "
+            f"of the audio part, from {files} file{'s' if files > 1 else ''}\n"
             f"profile {self.profile.name}: {self.profile.source}"
         )
+
+
+@dataclass(frozen=True)
+class MultiTalkAudio:
+    """The audio part of a student, for a Wan network that something else has loaded. config: of both together."""
+
+    path: Path
+    config: WanConfig
+    profile: StudentProfile
+    tensors: LazyTensors
+
+    def read(self) -> dict[str, Tensor]:
+        """Read the tensors; the scales of quantised weights are multiplied in."""
+        return read_plain([self.tensors])
+
+    def describe(self) -> str:
+        """Two lines for a node: what network and file make up, and which profile was taken and why."""
+        return (
+            f"{describe_multitalk(self.config)}, {len(self.tensors)} audio tensors from {self.path.name}\n"
+            f"profile {self.profile.name}: {self.profile.source}"
+        )
+
+
+def describe_multitalk(config: WanConfig) -> str:
+    """One phrase for a node: "a MultiTalk student (14B, 40 layers)"."""
+    size = _SIZES.get(config.dim, f"width {config.dim}")
+    return f"a MultiTalk student ({size}, {config.num_layers} layers)"
+
+
+def read_plain(parts: Iterable[LazyTensors]) -> dict[str, Tensor]:
+    """Read tensors without the scales of quantised weights, which are multiplied in and rounded to bfloat16."""
+    read = {}
+    for part in parts:
+        plain = unscaled(part)
+        scaled = {name for name, recipe in plain.recipes.items() if isinstance(recipe, Scaled)}
+        read |= {name: x.bfloat16() if name in scaled else x for name, x in plain.read().items()}
+    return read
+
+
+def is_multitalk(shapes: Shapes) -> bool:
+    """Whether flat names are those of a student of this family, whole or its audio part alone."""
+    return name_neighbour(shapes) in (MULTITALK, MULTITALK_AUDIO)
 
 
 def is_audio(name: str) -> bool:
@@ -140,6 +188,39 @@ def open_multitalk(
     return MultiTalkStudent(files, config, profile, tensors, quantised)
 
 
+def open_multitalk_audio(
+    path: str | Path, network: WanConfig, *, choice: str | None = None, read: FileReader = read_tensors
+) -> MultiTalkAudio:
+    """Find the audio part in a file, whole or its own, and check that it belongs to a Wan network.
+
+    network: sizes of the loaded network. choice: name of a profile, None to leave it to the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: one sentence that starts with the path: no audio part, or that of another network.
+    """
+    contents = read_contents(path, read=read)
+    whole = _spelled(contents.tensors)
+    tensors = whole.subset(name for name in whole if is_audio(name))
+    try:
+        if not tensors:
+            raise ValueError(
+                "the file has no audio part of the MultiTalk family (audio_proj, audio_cross_attn); pick the "
+                "InfiniteTalk file or the whole student"
+            )
+        config = replace(network, multitalk=read_audio_config(tensors.shapes))
+        expected = {name: shape for name, shape in expected_shapes(config).items() if is_audio(name)}
+        report = account(tensors.shapes, expected, quantised=True)
+        if not report.complete:
+            raise ValueError(
+                f"its audio part belongs to another network than {describe_multitalk(config)}: {report.sentence()}"
+            )
+        profile = _profile([contents], choice=choice, pair="patch_embedding.weight" not in whole)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return MultiTalkAudio(contents.path, config, profile, tensors)
+
+
 def _spelled(tensors: LazyTensors) -> LazyTensors:
     """The same tensors with the audio part in InfiniteTalk's spelling."""
     names = {name.replace(OTHER_SPELLING, "audio_proj."): recipe for name, recipe in tensors.recipes.items()}
@@ -148,38 +229,48 @@ def _spelled(tensors: LazyTensors) -> LazyTensors:
 
 def read_multitalk_config(shapes: Shapes) -> WanConfig:
     """Sizes of the whole network. Raises ValueError where a tensor that tells one is missing."""
-
-    def axis(name: str, at: int) -> int:
-        if name not in shapes:
-            raise ValueError(
-                f"the tensor {name} is missing, which tells the size of the network; download it again"
-            )
-        return shapes[name][at]
-
-    dim = axis("head.modulation", -1)
-    first, later = axis("audio_proj.proj1.weight", 1), axis("audio_proj.proj1_vf.weight", 1)
-    features = (later - first) // (FRAMES_PER_LATENT - 1)
-    token_width = axis("audio_proj.norm.weight", 0)
+    dim = _axis(shapes, "head.modulation", -1)
     layers = [name.split(".")[1] for name in shapes if name.startswith("blocks.")]
     return WanConfig(
         dim=dim,
-        in_dim=axis("patch_embedding.weight", 1),
-        out_dim=axis("head.head.weight", 0) // 4,
-        ffn_dim=axis("blocks.0.ffn.0.weight", 0),
+        in_dim=_axis(shapes, "patch_embedding.weight", 1),
+        out_dim=_axis(shapes, "head.head.weight", 0) // 4,
+        ffn_dim=_axis(shapes, "blocks.0.ffn.0.weight", 0),
         num_heads=dim // HEAD_WIDTH,
         num_layers=1 + max((int(number) for number in layers if number.isdecimal()), default=-1),
-        text_dim=axis("text_embedding.0.weight", 1),
-        freq_dim=axis("time_embedding.0.weight", 1),
-        image_in=axis("img_emb.proj.0.weight", 0),
-        multitalk=MultiTalkConfig(
-            slots=features // SLOT_WIDTH,
-            slot_width=SLOT_WIDTH,
-            hidden=axis("audio_proj.proj1.weight", 0),
-            tokens=axis("audio_proj.proj3.weight", 0) // token_width,
-            token_width=token_width,
-            window=first // features,
-        ),
+        text_dim=_axis(shapes, "text_embedding.0.weight", 1),
+        freq_dim=_axis(shapes, "time_embedding.0.weight", 1),
+        image_in=_axis(shapes, "img_emb.proj.0.weight", 0),
+        multitalk=read_audio_config(shapes),
     )
+
+
+def read_audio_config(shapes: Shapes) -> MultiTalkConfig:
+    """Sizes of the audio part. Raises ValueError where a tensor that tells one is missing."""
+    first, later = (_axis(shapes, f"audio_proj.{name}.weight", 1) for name in ("proj1", "proj1_vf"))
+    features = (later - first) // (FRAMES_PER_LATENT - 1)
+    token_width = _axis(shapes, "audio_proj.norm.weight", 0)
+    if features < SLOT_WIDTH:
+        raise ValueError(
+            f"audio_proj.proj1 and proj1_vf take {first} and {later} numbers, which is no speech window; "
+            "download the file again"
+        )
+    return MultiTalkConfig(
+        slots=features // SLOT_WIDTH,
+        slot_width=SLOT_WIDTH,
+        hidden=_axis(shapes, "audio_proj.proj1.weight", 0),
+        tokens=_axis(shapes, "audio_proj.proj3.weight", 0) // token_width,
+        token_width=token_width,
+        window=first // features,
+    )
+
+
+def _axis(shapes: Shapes, name: str, at: int) -> int:
+    if name not in shapes:
+        raise ValueError(
+            f"the tensor {name} is missing, which tells the size of the network; download it again"
+        )
+    return shapes[name][at]
 
 
 def _check_parts(shapes: Shapes) -> None:
@@ -187,8 +278,8 @@ def _check_parts(shapes: Shapes) -> None:
     audio = any(is_audio(name) for name in shapes if not is_quantisation_key(name))
     if "patch_embedding.weight" not in shapes:
         raise ValueError(
-            "this is the audio part of an InfiniteTalk or MultiTalk student alone; load a Wan 2.1 image-to-video "
-            "network and give this file as its audio part"
+            "this is the audio part of an InfiniteTalk or MultiTalk student alone; give it with a Wan 2.1 "
+            "image-to-video network, which Load Student takes as base"
             if audio
             else "this holds no Wan network; pick a MultiTalk student, its index, or the folder of its shards"
         )

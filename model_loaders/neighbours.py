@@ -103,6 +103,17 @@ _ADAPTERS = (
         _is_adapter,
     ),
 )
+MULTITALK = Neighbour(
+    "a model of the MultiTalk family (FlashTalk, SkyReels A2V or a merged InfiniteTalk)",
+    "load it with Load Student, or behind its own image-to-video MODEL with Use Model as Student",
+    _multitalk_trunk,
+)
+MULTITALK_AUDIO = Neighbour(
+    "an InfiniteTalk or MultiTalk audio patch, without a Wan network",
+    "choose it in Load Student with a Wan 2.1 image-to-video network as base, or connect core's Load Model Patch and "
+    "that network's MODEL to Use Model as Student",
+    _key("audio_proj.proj1.weight", "multitalk_audio_proj.proj1.weight"),
+)
 _WAN_RELATIVES = (
     Neighbour(
         "a Wan 2.2 S2V speech-to-video model",
@@ -131,16 +142,8 @@ _WAN_RELATIVES = (
             "audio_proj.proj1.weight" in shapes and any(name.startswith("audio_emb.proj.") for name in shapes)
         ),
     ),
-    Neighbour(
-        "a model of the MultiTalk family (FlashTalk, SkyReels A2V or a merged InfiniteTalk)",
-        "this version streams the AudioPack family only; " + _STUDENTS,
-        _multitalk_trunk,
-    ),
-    Neighbour(
-        "an InfiniteTalk or MultiTalk audio patch, without a Wan network",
-        "load it with core's Load Model Patch" + _USE_AS_STUDENT,
-        _key("audio_proj.proj1.weight", "multitalk_audio_proj.proj1.weight"),
-    ),
+    MULTITALK,
+    MULTITALK_AUDIO,
     Neighbour("a Wan VACE model", _STUDENTS, _key("vace_patch_embedding.weight")),
     Neighbour("a Wan Animate model", _STUDENTS, _start("face_adapter.")),
     Neighbour("a Wan camera-control model", _STUDENTS, _key("control_adapter.conv.weight")),

@@ -51,6 +51,10 @@ def plan_clip(
 ) -> tuple[ClipSampler, dict[str, Tensor]]:
     """The SAMPLER of a clip and the empty LATENT it fills. Raises ValueError for a cache that does not fit."""
     profile = speech.profile
+    if profile.family != "audiopack":
+        raise ValueError(
+            f"Chunk Sampler cannot make clips with the student {profile.name!r}; connect its MODEL to Stream Chunks"
+        )
     changed_cache(profile.cache_spec, cache or CacheChoice(), steps=profile.steps)
     latents = latents_for_frames(shown_frames(speech) + profile.discarded_first_frames)
     shape = (1, LATENT_CHANNELS, latents, *reference.latent_BCTHW.shape[-2:])

@@ -32,8 +32,9 @@ class EncodeSpeech(io.ComfyNode):
                 io.AudioEncoder.Input(
                     "audio_encoder",
                     optional=True,
-                    tooltip="wav2vec2-base-960h from models/audio_encoders, for students that need it (LiveTalk, "
-                    "Lip Forcing). TalkStream Mini brings its own: leave it open.",
+                    tooltip="wav2vec2-base-960h from models/audio_encoders for LiveTalk and Lip Forcing, "
+                    "chinese-wav2vec2-base for FlashTalk and InfiniteTalk. TalkStream Mini brings its own: leave it "
+                    "open.",
                 ),
                 io.Combo.Input(
                     "window",
@@ -94,8 +95,8 @@ class EncodeReference(io.ComfyNode):
                 io.Model.Input("model", tooltip="The student that will speak."),
                 io.Vae.Input(
                     "vae",
-                    tooltip="The VAE the student was trained with: Wan 2.1 for LiveTalk and Lip Forcing, "
-                    "talkstream_mini_vae for TalkStream Mini.",
+                    tooltip="The VAE the student was trained with: Wan 2.1 for LiveTalk, Lip Forcing, FlashTalk and "
+                    "InfiniteTalk, talkstream_mini_vae for TalkStream Mini.",
                 ),
                 io.Image.Input("image", tooltip="One portrait: a single face, looking at the camera."),
                 io.Int.Input(
@@ -117,6 +118,12 @@ class EncodeReference(io.ComfyNode):
                     tooltip="cover fills the frame and crops what sticks out, contain shows all of the picture "
                     "between bars, stretch ignores its proportions.",
                 ),
+                io.ClipVisionOutput.Input(
+                    "clip_vision_output",
+                    optional=True,
+                    tooltip="The same portrait through CLIP Vision Encode, with clip_vision_h and crop none. Needed by "
+                    "FlashTalk and InfiniteTalk, not used by others.",
+                ),
             ],
             outputs=[ReferenceSocket.Output(display_name="reference", tooltip="For Stream Chunks.")],
             has_intermediate_output=True,
@@ -131,9 +138,12 @@ class EncodeReference(io.ComfyNode):
         width: int = 0,
         height: int = 0,
         fit: str = FITS[0],
+        clip_vision_output: io.ClipVisionOutput.Type | None = None,
     ) -> io.NodeOutput:
         """Crops, encodes, and shows the crop on the node."""
         from .portrait import encode_portrait
 
-        reference, crop = encode_portrait(model, vae, image, width=width, height=height, fit=fit)
+        reference, crop = encode_portrait(
+            model, vae, image, width=width, height=height, fit=fit, seen=clip_vision_output
+        )
         return io.NodeOutput(reference, ui=ui.PreviewImage(crop, cls=cls))

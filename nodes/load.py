@@ -7,7 +7,17 @@ from comfy_api.latest import io, ui
 from .host import paths
 
 SEARCH_ALIASES = ["talking head", "avatar", "lip sync", "talking portrait"]
-PROFILES = ["auto", "livetalk", "lipforcing", "avatarforcing", "omniavatar", "omniavatar_ls"]
+PROFILES = [
+    "auto",
+    "livetalk",
+    "lipforcing",
+    "avatarforcing",
+    "omniavatar",
+    "omniavatar_ls",
+    "flashtalk",
+    "infinitetalk",
+    "echotorrent",
+]
 PRECISIONS = ["auto", "bf16", "fp16", "fp32"]
 PROFILE_TOOLTIP = (
     "How the student was trained. auto reads it from the file; pick one only for a file whose tensors look alike, "
@@ -26,7 +36,15 @@ class LoadStudent(io.ComfyNode):
             display_name="Load Student",
             category="TalkStream/load",
             description="Loads a streaming talking-video student and shows what it recognised in the file.",
-            search_aliases=[*SEARCH_ALIASES, "livetalk", "lip forcing", "talkstream mini"],
+            search_aliases=[
+                *SEARCH_ALIASES,
+                "livetalk",
+                "lip forcing",
+                "flashtalk",
+                "infinitetalk",
+                "multitalk",
+                "talkstream mini",
+            ],
             inputs=[
                 io.Combo.Input(
                     "student",
@@ -57,8 +75,8 @@ class LoadStudent(io.ComfyNode):
                     default=paths.NONE,
                     optional=True,
                     advanced=True,
-                    tooltip="Only for an adapter in the manner of OmniAvatar: the Wan2.1-T2V network that it is "
-                    "merged into.",
+                    tooltip="The Wan network below a file that holds only a part: Wan2.1-T2V for an adapter in the "
+                    "manner of OmniAvatar, Wan2.1-I2V-14B for InfiniteTalk.",
                 ),
             ],
             outputs=[
@@ -128,7 +146,7 @@ class UseModelAsStudent(io.ComfyNode):
             category="TalkStream/load",
             description="Lets a student stream that another loader opened: Load Diffusion Model, a GGUF loader, with "
             "or without LoRAs. Those loaders leave the audio tensors out; they are read from the file here.",
-            search_aliases=[*SEARCH_ALIASES, "gguf", "fp8", "livetalk", "lip forcing"],
+            search_aliases=[*SEARCH_ALIASES, "gguf", "fp8", "livetalk", "lip forcing", "infinitetalk"],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The Wan network of a student. LoRAs may come before or after."
@@ -142,18 +160,32 @@ class UseModelAsStudent(io.ComfyNode):
                 io.Combo.Input(
                     "profile", options=PROFILES, default="auto", optional=True, tooltip=PROFILE_TOOLTIP
                 ),
+                io.ModelPatch.Input(
+                    "model_patch",
+                    optional=True,
+                    tooltip="For InfiniteTalk as ComfyUI splits it: its patch from Load Model Patch, beside the MODEL "
+                    "of Wan 2.1 image-to-video. audio_weights is then not read.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The student, for Encode Speech and Stream Chunks.")],
             has_intermediate_output=True,
         )
 
     @classmethod
-    def execute(cls, model: io.Model.Type, audio_weights: str, profile: str = "auto") -> io.NodeOutput:
+    def execute(
+        cls,
+        model: io.Model.Type,
+        audio_weights: str,
+        profile: str = "auto",
+        model_patch: io.ModelPatch.Type | None = None,
+    ) -> io.NodeOutput:
         """Checks that network and audio tensors belong together, and shows what they are."""
         from .host import progress
         from .host.adopt import use_as_student
 
-        student, summary = use_as_student(model, paths.student_path(audio_weights), profile=profile)
+        student, summary = use_as_student(
+            model, paths.student_path(audio_weights), profile=profile, patch=model_patch
+        )
         progress.show_text(summary)
         return io.NodeOutput(student, ui=ui.PreviewText(summary))
 

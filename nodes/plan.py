@@ -14,18 +14,19 @@ from ..networks.cache_spec import CacheSpec
 from ..networks.memory_plan import MemoryPlan
 from ..networks.profile import StudentProfile
 from ..samplers.schedule import Schedule
+from ..streaming.motion import MotionSpec
 from ..streaming.spec import StreamSpec
 from .host import decoders
 from .host import vae as host_vae
 from .host.graft import profile_of, text_width
 from .host.takes import new_take
-from .sessions import cache_dtype
+from .sessions import cache_bytes
 from .types import CacheChoice, Frames, Reference, Speech, Stream
 from .voice import heard_samples
 
 logger = logging.getLogger(__name__)
 
-PORTRAIT_CHANNELS = 33
+PORTRAIT_CHANNELS = {"audiopack": 33, "multitalk": 36}
 
 
 def plan_stream(
@@ -56,17 +57,22 @@ def stream_of(
     """A checked stream whose text is known already, or comes from elsewhere (None)."""
     profile = profile_of(model)
     check_student(model, profile, speech)
+    check_reference(profile, reference)
     cache = cache or CacheChoice()
-    schedule = Schedule.from_sigmas(levels_of(sigmas, profile), rounding=profile.timestep_rounding)
-    spec = StreamSpec(
-        profile=profile,
-        schedule=schedule,
-        cache_spec=changed_cache(profile.cache_spec, cache, steps=schedule.steps),
-        latent_height=reference.latent_BCTHW.shape[-2],
-        latent_width=reference.latent_BCTHW.shape[-1],
-        samples=heard_samples(speech),
-        sample_rate=speech.sample_rate,
-    )
+    parts = {
+        "profile": profile,
+        "schedule": Schedule.from_sigmas(levels_of(sigmas, profile), rounding=profile.timestep_rounding),
+        "latent_height": reference.latent_BCTHW.shape[-2],
+        "latent_width": reference.latent_BCTHW.shape[-1],
+        "samples": heard_samples(speech),
+        "sample_rate": speech.sample_rate,
+    }
+    if profile.motion_frames:
+        check_no_cache(profile, cache)
+        spec = MotionSpec(**parts)
+    else:
+        changed = changed_cache(profile.cache_spec, cache, steps=parts["schedule"].steps)
+        spec = StreamSpec(**parts, cache_spec=changed)
     return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed, new_take(spec))
 
 
@@ -88,10 +94,31 @@ def check_student(model: io.Model.Type, profile: StudentProfile, speech: Speech)
             "the same MODEL to Encode Speech and Stream Chunks"
         )
     channels = model.model.diffusion_model.in_dim
-    if channels != PORTRAIT_CHANNELS:
+    expected = PORTRAIT_CHANNELS[profile.family]
+    if channels != expected:
         raise ValueError(
             f"the student {profile.name!r} takes {channels} input channels: it repaints the mouth of a video, which "
-            f"this version cannot feed; load a portrait student ({PORTRAIT_CHANNELS} channels)"
+            f"this version cannot feed; load a portrait student ({expected} channels)"
+        )
+
+
+def check_reference(profile: StudentProfile, reference: Reference) -> None:
+    """A picture that was encoded for a student of this family."""
+    latents = reference.latent_BCTHW.shape[2]
+    if latents != profile.condition_latents or (profile.family == "multitalk") != (
+        reference.image_BMC is not None
+    ):
+        raise ValueError(
+            f"the portrait was encoded for another student than {profile.name!r}; connect the same MODEL to Encode "
+            "Reference and Stream Chunks"
+        )
+
+
+def check_no_cache(profile: StudentProfile, choice: CacheChoice) -> None:
+    """No changes to a KV cache where there is none."""
+    if choice != CacheChoice():
+        raise ValueError(
+            f"the student {profile.name!r} remembers its last pictures and has no KV cache to change; remove KV Cache"
         )
 
 
@@ -178,16 +205,10 @@ def plan_frames(
 
 def plan_memory(frames: Frames) -> MemoryPlan:
     """What the run will hold: weights of all its models, KV cache, the decoder's carried frames."""
-    spec, network = frames.stream.spec, frames.stream.model.model.diffusion_model
+    spec = frames.stream.spec
     latent = {"latent_height": spec.latent_height, "latent_width": spec.latent_width}
-    cache = spec.cache_spec.bytes(
-        layers=network.num_layers,
-        dim=network.dim,
-        tokens=spec.grid[0] * spec.grid[1],
-        itemsize=cache_dtype(frames.stream).itemsize,
-    )
     return MemoryPlan(
         weights=sum(model.model_size() for model in frames.get_models()),
-        cache=cache,
+        cache=cache_bytes(frames.stream),
         decoder=decoders.kept_bytes(frames.vae, dtype=frames.decoding_dtype, **latent),
     )

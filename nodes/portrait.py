@@ -9,15 +9,26 @@ from ..media.pictures import fit_picture
 from ..networks.profile import StudentProfile
 from .host import vae as host_vae
 from .host.graft import profile_of
+from .host.multitalk import image_width
 from .types import Reference
+
+TOKEN_PIXELS = 16
 
 
 def encode_portrait(
-    model: io.Model.Type, vae: io.Vae.Type, image_BHWC: Tensor, *, width: int, height: int, fit: str
+    model: io.Model.Type,
+    vae: io.Vae.Type,
+    image_BHWC: Tensor,
+    *,
+    width: int,
+    height: int,
+    fit: str,
+    seen: io.ClipVisionOutput.Type | None = None,
 ) -> tuple[Reference, Tensor]:
     """The reference and the crop it was made from, IMAGE (1, height, width, 3).
 
-    Raises ValueError for a batch, a size the student cannot have, or a VAE it was not trained with.
+    seen: the picture through CLIP vision, for students of the MultiTalk family. Raises ValueError for a batch, a size
+    the student cannot have, or a VAE it was not trained with.
     """
     profile = profile_of(model)
     host_vae.check_vae(vae, student=profile.name)
@@ -27,7 +38,47 @@ def encode_portrait(
         )
     width, height = checked_size(profile, width=width, height=height)
     crop_BHWC = fit_picture(image_BHWC[..., :3], width=width, height=height, fit=fit.split()[0])
-    return Reference(host_vae.encode_picture(vae, crop_BHWC), width, height), crop_BHWC
+    if profile.family != "multitalk":
+        return Reference(host_vae.encode_picture(vae, crop_BHWC), width, height), crop_BHWC
+    check_tokens(image_BHWC, width=width, height=height)
+    reference = Reference(
+        host_vae.encode_picture(vae, crop_BHWC, latents=profile.condition_latents),
+        width,
+        height,
+        picture_BCHW=(2 * crop_BHWC - 1).movedim(-1, 1),
+        image_BMC=image_tokens(model, profile, seen),
+        vae=vae,
+    )
+    return reference, crop_BHWC
+
+
+def image_tokens(
+    model: io.Model.Type, profile: StudentProfile, seen: io.ClipVisionOutput.Type | None
+) -> Tensor:
+    """CLIP vision tokens (1, M, C) as the student reads them. Raises ValueError without them, or of another model."""
+    remedy = "connect CLIP Vision Encode with clip_vision_h and crop none"
+    if seen is None:
+        raise ValueError(
+            f"the student {profile.name!r} sees the portrait through CLIP vision too and got none; {remedy}"
+        )
+    tokens_BMC, width = seen.penultimate_hidden_states, image_width(model)
+    if tokens_BMC.shape[0] != 1 or tokens_BMC.shape[-1] != width:
+        raise ValueError(
+            f"got CLIP vision tokens of shape {tuple(tokens_BMC.shape)}, the student {profile.name!r} reads one "
+            f"picture {width} wide; {remedy}, of the same portrait"
+        )
+    return tokens_BMC.float().cpu()
+
+
+def check_tokens(image_BHWC: Tensor, *, width: int, height: int) -> None:
+    """Raises ValueError for a portrait with fewer pixels than the video has tokens."""
+    rows, columns = height // TOKEN_PIXELS, width // TOKEN_PIXELS
+    got = tuple(image_BHWC.shape[1:3])
+    if got[0] < rows or got[1] < columns:
+        raise ValueError(
+            f"the portrait is {got[1]}x{got[0]} pixels, smaller than the {columns}x{rows} tokens of a video of "
+            f"{width}x{height}; use a larger picture"
+        )
 
 
 def checked_size(profile: StudentProfile, *, width: int, height: int) -> tuple[int, int]:

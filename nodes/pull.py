@@ -12,20 +12,18 @@ from torch import Tensor
 from ..media.frames import to_bytes
 from ..samplers.noise import SeededNoise
 from ..streaming.replay import Replay
-from ..streaming.running import Latents
+from ..streaming.running import Latents, RunningStream
 from ..streaming.saved_run import SavedRun
 from .enlarge import enlargers_of
 from .host import memory, progress
 from .host import vae as host_vae
-from .host.decoders import HostTinyDecoder, open_decoder
 from .host.finishing import FINISH
-from .host.graft import HostNetwork
 from .host.pictures import to_picture
 from .host.upscale import upscale_bytes
-from .host.vae import HostDecoder
 from .pace import Pace
+from .picturing import Decoder, preview_pictures, shown_pictures, student_pictures
 from .plan import plan_memory
-from .sessions import open_session, stream_bytes
+from .sessions import open_network, open_session, stream_bytes
 from .stages import DECODE, STREAM, stage
 from .types import DecodedChunk, Frames
 
@@ -52,8 +50,8 @@ class Pull:
         self.enlargers = enlargers_of(frames, node_id=node_id, prompt=prompt)
         self.residency = memory.Residency([])
         self.session: RunningStream | None = None
-        self.decoder: HostDecoder | HostTinyDecoder | None = None
-        self.preview_decoder: HostTinyDecoder | None = None
+        self.decoder: Decoder | None = None
+        self.preview_decoder: Decoder | None = None
 
     def chunks(self) -> Iterator[DecodedChunk]:
         """The stream in order, to its end or to the chunk after which it was asked to finish."""
@@ -145,23 +143,22 @@ def pulling(
 
 def open_models(pull: Pull, frames: Frames, stack: ExitStack) -> None:
     """The student and its session, unless everything it would make is there already; and the decoder."""
-    stream, whole = frames.stream, not pull.replay.needs_session
+    stream, whole, own = frames.stream, not pull.replay.needs_session, None
     with stage(STREAM, pull.stream_bar.node_id, chunk=0):
         if whole:
             memory.load_together(frames.picture_models(), extra_bytes=picture_bytes(frames))
         else:
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
-            pull.residency = memory.Residency([stream.model, *frames.picture_models()])
-            network = stack.enter_context(HostNetwork(stream.model, text_BMD=stream.text_BMD))
-            session = open_session(stream, network, noise=SeededNoise(stream.seed), on_step=pull.on_step)
+            resident = [stream.model, *stream.reference.get_models(), *frames.picture_models()]
+            pull.residency = memory.Residency(resident)
+            own = stack.enter_context(student_pictures(stream))
+            network = stack.enter_context(open_network(stream))
+            session = open_session(
+                stream, network, pictures=own, noise=SeededNoise(stream.seed), on_step=pull.on_step
+            )
             pull.session = stack.enter_context(session)
-        decoder = open_decoder(
-            frames.vae, dtype=frames.decoding_dtype, exact=frames.exact_decoding, scale=frames.tiny_scale
-        )
-        pull.decoder = stack.enter_context(decoder)
-        if frames.preview_vae is not None:
-            tiny = HostTinyDecoder(frames.preview_vae, scale=frames.tiny_scale)
-            pull.preview_decoder = stack.enter_context(tiny)
+        pull.decoder = stack.enter_context(shown_pictures(frames, own))
+        pull.preview_decoder = stack.enter_context(preview_pictures(frames))
 
 
 def picture_bytes(frames: Frames) -> int:

@@ -21,7 +21,7 @@ from .host.vae import to_vae_space
 from .pull import Pull, pulling
 from .saving import chunks_between_saves, saved_run
 from .stages import WRITE, stage, with_text
-from .types import Frames
+from .types import DecodedChunk, Frames
 
 if TYPE_CHECKING:
     from comfy_api.latest._io import HiddenHolder
@@ -140,13 +140,14 @@ def collect(
 ) -> tuple[torch.Tensor, dict[str, object], dict[str, torch.Tensor]]:
     """Frames [start, start + limit) as IMAGE, their sound as AUDIO, and the LATENT of the latents that hold them.
 
+    Chunks that are clips of their own (students with motion frames) become a batch of whole clips in the LATENT.
+
     Nothing before `start` is kept, and nothing after the last wanted chunk is made. Raises ValueError when the stream
     ends before `start`.
     """
     if start >= frames.frames:
         raise ValueError(f"got start {start}, but the stream has {frames.frames} frames: pick an earlier one")
     stop, done = min(frames.frames, start + limit), 0
-    wanted = latents_of(frames, start=start, stop=stop)
     pictures_FHWC = torch.empty(stop - start, frames.height, frames.width, 3)
     latents = []
     with pulling(frames, node_id=hidden.unique_id, prompt=hidden.prompt) as pull:
@@ -154,10 +155,8 @@ def collect(
             made_FHWC = chunk.pictures_FHWC[max(0, start - chunk.first_frame) : stop - chunk.first_frame]
             first = max(chunk.first_frame, start) - start
             pictures_FHWC[first : first + len(made_FHWC)] = made_FHWC
-            before = chunk.index * chunk.latent_BCTHW.shape[2]
-            inside = slice(max(0, wanted.start - before), max(0, wanted.stop - before))
-            latents.append(chunk.latent_BCTHW[:, :, inside].cpu().clone())
             done = chunk.first_frame + len(chunk.pictures_FHWC)
+            latents.append(wanted_latents(frames, chunk, start=start, stop=stop))
             if done >= stop:
                 break
     if done <= start:
@@ -165,8 +164,19 @@ def collect(
             f"the stream was finished after {done} frames, before start {start}: pick an earlier one"
         )
     stop = min(stop, done)
-    samples = to_vae_space(torch.cat(latents, dim=2))
+    samples = to_vae_space(torch.cat(latents, dim=0 if frames.stream.profile.motion_frames else 2))
     return pictures_FHWC[: stop - start], sound_of(frames, start=start, stop=stop), {"samples": samples}
+
+
+def wanted_latents(frames: Frames, chunk: DecodedChunk, *, start: int, stop: int) -> torch.Tensor:
+    """The part of a chunk's latents that holds frames of [start, stop), all of it where it is a clip of its own."""
+    latent_BCTHW = chunk.latent_BCTHW
+    if frames.stream.profile.motion_frames:
+        wanted = chunk.first_frame + len(chunk.pictures_FHWC) > start
+        return latent_BCTHW[: int(wanted)].cpu().clone()
+    before, held = chunk.index * latent_BCTHW.shape[2], latents_of(frames, start=start, stop=stop)
+    inside = slice(max(0, held.start - before), max(0, held.stop - before))
+    return latent_BCTHW[:, :, inside].cpu().clone()
 
 
 def latents_of(frames: Frames, *, start: int, stop: int) -> range:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from ..media.video_source import Source
     from ..networks.profile import StudentProfile
+    from ..samplers.guidance import Guidance
     from ..streaming.faces import FaceTrack
+    from ..streaming.motion import MotionSpec
     from ..streaming.spec import StreamSpec
     from ..streaming.take import Take
     from ..streaming.video_clock import VideoClock
@@ -65,12 +67,24 @@ class Speech(HoldsModels):
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """The identity picture as a latent. latent_BCTHW: (1, 16, 1, H, W), normalised as the student sees it."""
+class Reference(HoldsModels):
+    """The identity picture as a latent. latent_BCTHW: (1, 16, T, H, W), normalised as the student sees it.
+
+    T is 1, and more with the grey behind the picture that students of the MultiTalk family see. Those alone have the
+    other fields: picture, (1, 3, height, width) in [-1, 1]; image, its CLIP vision tokens (1, M, C); vae, the host's
+    VAE that encodes their motion frames.
+    """
 
     latent_BCTHW: Tensor
     width: int
     height: int
+    picture_BCHW: Tensor | None = None
+    image_BMC: Tensor | None = None
+    vae: Any = None
+
+    def get_models(self) -> list[Any]:
+        """The VAE's patcher, where the stream needs it again."""
+        return [] if self.vae is None else [self.vae.patcher]
 
 
 @dataclass(frozen=True)
@@ -91,21 +105,27 @@ class CacheChoice:
 
 @dataclass(frozen=True, eq=False)
 class Stream(HoldsModels):
-    """Everything that decides the latents of one stream, and its take: those that were made already."""
+    """Everything that decides the latents of one stream, and its take: those that were made already.
+
+    guidance, negative_BMD: of a student that is guided, and the text to keep away from.
+    """
 
     model: Any
     profile: StudentProfile
-    spec: StreamSpec
+    spec: StreamSpec | MotionSpec
     speech: Speech
     reference: Reference
     text_BMD: Tensor | None
     cache: CacheChoice
     seed: int
     take: Take
+    guidance: Guidance | None = None
+    negative_BMD: Tensor | None = None
 
     def get_models(self) -> list[Any]:
-        """Student, the models that ride along with it, and the speech encoder."""
-        return [self.model, *self.model.get_nested_additional_models(), *self.speech.get_models()]
+        """Student, the models that ride along with it, the speech encoder, and the VAE of motion frames."""
+        student = [self.model, *self.model.get_nested_additional_models()]
+        return [*student, *self.speech.get_models(), *self.reference.get_models()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +150,7 @@ class Frames(HoldsModels):
 
     def get_models(self) -> list[Any]:
         """The stream's models and those that show it."""
-        return [*self.stream.get_models(), *self.picture_models()]
+        return list(dict.fromkeys([*self.stream.get_models(), *self.picture_models()]))
 
     def picture_models(self) -> list[Any]:
         """The VAEs and the upscale models."""

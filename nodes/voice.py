@@ -9,6 +9,9 @@ from comfy_api.latest import io
 
 from ..audio.levels import SILENCE_DBFS, check_waveform, decibels, peak_level
 from ..audio.rates import frame_count, latents_for_frames
+from ..networks.profile import StudentProfile
+from ..samplers.schedule import Schedule
+from ..streaming.motion import MotionSpec
 from .host.audio_encoder import check_audio_encoder
 from .host.graft import profile_of
 from .types import Speech
@@ -30,7 +33,7 @@ def prepare_speech(
     Raises ValueError for no audio, a batch, non-finite samples, or an encoder the student was not trained with.
     """
     profile = profile_of(model)
-    check_audio_encoder(encoder, profile.speech)
+    check_audio_encoder(encoder, profile)
     sample_rate = int(audio["sample_rate"]) if audio else 1
     samples_CS = check_waveform(audio["waveform"] if audio else None, sample_rate)
     seconds = samples_CS.shape[-1] / sample_rate
@@ -62,11 +65,26 @@ def shown_frames(speech: Speech) -> int:
     )
 
 
+def shown_chunks(speech: Speech) -> int:
+    """Chunks that the video is made in."""
+    profile = speech.profile
+    if profile.motion_frames:
+        return motion_plan(profile, samples=heard_samples(speech), sample_rate=speech.sample_rate).chunks
+    return -(-latents_for_frames(shown_frames(speech) + profile.discarded_first_frames) // profile.chunk)
+
+
+def motion_plan(profile: StudentProfile, *, samples: int, sample_rate: int) -> MotionSpec:
+    """The chunks of a student with motion frames over a voice, before size and steps are known."""
+    schedule = Schedule.from_sigmas(profile.sigmas)
+    return MotionSpec(
+        profile, schedule, latent_height=2, latent_width=2, samples=samples, sample_rate=sample_rate
+    )
+
+
 def describe_speech(speech: Speech) -> str:
     """One line for the node: seconds -> frames -> chunks, and a word where the voice is silent."""
     profile = speech.profile
-    heard, frames = heard_samples(speech), shown_frames(speech)
-    chunks = -(-latents_for_frames(frames + profile.discarded_first_frames) // profile.chunk)
+    heard, frames, chunks = heard_samples(speech), shown_frames(speech), shown_chunks(speech)
     arrow = "\N{RIGHTWARDS ARROW}"
     text = (
         f"{heard / speech.sample_rate:.2f} s {arrow} {frames} frames at {profile.fps_num / profile.fps_den:g} fps "

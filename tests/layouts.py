@@ -74,7 +74,7 @@ def lip_forcing(*, in_dim: int = 65) -> Layout:
 
 def multitalk_audio(*, dim: int = 5120, layers: int = 40) -> Layout:
     """The 330 audio tensors of InfiniteTalk, a complement to Wan's image-to-video network."""
-    layout = linear("audio_proj.proj1", 512, 46080) | linear("audio_proj.proj1_vf", 512, 110592)
+    layout = linear("audio_proj.proj1", 512, 46080) | linear("audio_proj.proj1_vf", 512, 73728)
     layout |= linear("audio_proj.proj2", 512, 512) | linear("audio_proj.proj3", 24576, 512)
     layout |= norm("audio_proj.norm", 768)
     for i in range(layers):

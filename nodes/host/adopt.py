@@ -11,17 +11,33 @@ from ...model_loaders.audio_part import open_audio
 from ...networks.wan import WanConfig
 from . import memory
 from .graft import attach
+from .multitalk_student import use_with_file, use_with_patch
 from .student import AUTO, audio_patcher, describe
 
 
-def use_as_student(model: ModelPatcher, audio_path: Path, *, profile: str) -> tuple[ModelPatcher, str]:
+def use_as_student(
+    model: ModelPatcher, audio_path: Path, *, profile: str, patch: ModelPatcher | None = None
+) -> tuple[ModelPatcher, str]:
     """A clone of the MODEL that streams, and lines for the node.
 
-    audio_path: the student's whole file, or its audio tensors alone; only those are read. LoRAs, quantised weights
-    and everything else on the MODEL stay as they are. Raises ValueError or FileNotFoundError in one sentence.
+    audio_path: the student's whole file, or its audio tensors alone; only those are read. patch: core's MODEL_PATCH
+    of a MultiTalk student, taken instead. LoRAs, quantised weights and everything else on the MODEL stay as they are.
+    Raises ValueError or FileNotFoundError in one sentence.
     """
     choice = None if profile == AUTO else profile
-    part = open_audio(audio_path, sizes_of(model), choice=choice, read=memory.read_tensors)
+    network = sizes_of(model)
+    if network.image_in:
+        if patch is None:
+            grafted, text = use_with_file(model, network, audio_path, profile=choice)
+        else:
+            grafted, text = use_with_patch(model, network, patch, profile=choice)
+        return grafted, describe(text, grafted)
+    if patch is not None:
+        raise ValueError(
+            "got a MODEL_PATCH for a MODEL that reads no CLIP vision; a MultiTalk student's network is Wan 2.1 "
+            "image-to-video: load that one, or disconnect model_patch"
+        )
+    part = open_audio(audio_path, network, choice=choice, read=memory.read_tensors)
     grafted = attach(model, profile=part.profile, audio=audio_patcher(part.read(), part.profile))
     return grafted, describe(part.describe(), grafted)
 
@@ -34,10 +50,6 @@ def sizes_of(model: ModelPatcher) -> WanConfig:
             f"got a MODEL of another kind ({type(network).__name__}); expected the Wan network of a student such as "
             "LiveTalk, from Load Diffusion Model or a GGUF loader"
         )
-    if network.img_emb is not None:
-        raise ValueError(
-            "got a Wan image-to-video MODEL; expected the network of an AudioPack student such as LiveTalk, which has "
-            "no image branch"
-        )
     names = ("dim", "in_dim", "ffn_dim", "num_heads", "num_layers", "text_dim", "out_dim", "freq_dim")
-    return WanConfig(**{name: getattr(network, name) for name in names})
+    image_in = None if network.img_emb is None else network.img_emb.proj[0].normalized_shape[0]
+    return WanConfig(image_in=image_in, **{name: getattr(network, name) for name in names})

@@ -76,6 +76,10 @@ class HostTinyDecoder:
     def __exit__(self, *_: object) -> None:
         self._decoder = None
 
+    def reset(self) -> None:
+        """The next latent starts a clip of its own."""
+        self._decoder.reset()
+
     def decode(self, latent_BCTHW: torch.Tensor) -> torch.Tensor:
         """The network's latents (1, 16, T, H, W) -> pictures (F, H, W, 3), float32 in [0, 1] on the CPU."""
         latents = to_vae_space(latent_BCTHW) if self._raw else latent_BCTHW

@@ -1,7 +1,8 @@
 """MultiTalk students in the host: its own Wan image-to-video network with our forward, the audio part beside it.
 
-The audio part is either built from the student's own file or the module of a core MODEL_PATCH; both have the same
-names. Core's own wrappers of such a patch are not used: they hear no background mask and guide in another way.
+The audio part is either built from the student's own file (multitalk_student) or the module of a core MODEL_PATCH;
+both have the same names. Core's own wrappers of such a patch are not used: they hear no background mask and guide
+in another way.
 """
 
 from __future__ import annotations
@@ -12,26 +13,20 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.ops
 import comfy.patcher_extension
 import comfy.sampler_helpers
-import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...model_loaders.multitalk import MultiTalkStudent
 from ...networks.attention import TextContext, pad_text, prepare_text
 from ...networks.cache_spec import CacheSpec
 from ...networks.kv_cache import KVCache
-from ...networks.multitalk import AudioPart
 from ...networks.profile import StudentProfile
 from ...networks.speaker_attention import SpeakerAudio
 from ...networks.wan_forward import wan_forward
-from . import memory
 from .graft import KEY, NO_CALL, NOISE_CHANNELS, PROFILE_KEY, TIMESTEP_SCALE, attention_for, cast_parameter
 from .placement import placed_cache
-from .student import with_sizes
 
 SKIPPED = "a patch on this MODEL skipped a network call; remove EasyCache, TeaCache or the like"
 
@@ -48,38 +43,6 @@ class SpeakerCall:
     texts: dict[bool, TextContext] = dataclasses.field(default_factory=dict)
 
 
-def load_multitalk(student: MultiTalkStudent, *, precision: str = "auto") -> ModelPatcher:
-    """A MODEL that streams: the host's own Wan network with the student's profile and audio part.
-
-    Raises ValueError where this version of the host does not know the network.
-    """
-    wan = student.wan_tensors()
-    stored = None if student.quantised else wan["blocks.0.self_attn.q.weight"].dtype
-    dtype = memory.student_dtype(precision, stored=stored)
-    patcher = comfy.sd.load_diffusion_model_state_dict(
-        wan,
-        model_options={} if dtype is None else {"dtype": dtype},
-        metadata=with_sizes({}, student.config),
-    )
-    if patcher is None:
-        raise ValueError(
-            f"{student.files[0]}: this version of ComfyUI does not know the network; TalkStream needs 0.30 or newer"
-        )
-    memory.compute_in(patcher, dtype)
-    return attach_audio(patcher, profile=student.profile, audio=build_audio_part(student))
-
-
-def build_audio_part(student: MultiTalkStudent) -> ModelPatcher:
-    """The audio part of a student's file under the host's memory management, in its stored format."""
-    config = student.config
-    with torch.device("meta"):
-        part = AudioPart(
-            config.multitalk, dim=config.dim, layers=config.num_layers, operations=comfy.ops.manual_cast
-        )
-    part.load_state_dict(student.audio_tensors(), strict=True, assign=True)
-    return memory.module_patcher(part.eval().requires_grad_(False))
-
-
 def attach_audio(patcher: ModelPatcher, *, profile: StudentProfile, audio: ModelPatcher) -> ModelPatcher:
     """A clone of the MODEL that streams. audio: patcher of an audio part, ours or a core MODEL_PATCH."""
     grafted = patcher.clone()
@@ -94,6 +57,11 @@ def attach_audio(patcher: ModelPatcher, *, profile: StudentProfile, audio: Model
 def audio_part(patcher: ModelPatcher) -> nn.Module:
     """The audio part that rides along with a grafted MODEL: ``audio_proj`` and ``blocks``."""
     return patcher.get_additional_models_with_key(KEY)[0].model
+
+
+def image_width(patcher: ModelPatcher) -> int:
+    """Width of the CLIP vision tokens that the network reads."""
+    return patcher.model.diffusion_model.img_emb.proj[0].normalized_shape[0]
 
 
 def speaking_forward(

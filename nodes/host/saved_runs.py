@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ...streaming.motion import MotionSpec
 from ...streaming.saved_run import RunStore, SavedRun
 from ...streaming.spec import StreamSpec
 from . import settings
@@ -26,7 +27,7 @@ def store() -> RunStore:
     )
 
 
-def open_run(fingerprint: str, spec: StreamSpec) -> SavedRun | None:
+def open_run(fingerprint: str, spec: StreamSpec | MotionSpec) -> SavedRun | None:
     """The saved run of a stream; None while another process makes it, or without room for any. Raises OSError."""
     runs = store()
     if not runs.limit_bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,16 +11,17 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...model_loaders.build import Student, build_audio_modules, open_student
+from ...model_loaders.build import build_audio_modules, open_student
+from ...model_loaders.contents import read_contents
 from ...model_loaders.key_maps import split_audio
+from ...model_loaders.multitalk import is_multitalk
 from ...networks.profile import StudentProfile
-from ...networks.wan import WanConfig
 from . import memory
 from .graft import attach, profile_of
+from .multitalk_student import load_multitalk
+from .quantised import listed_layers, with_sizes
 
 AUTO = "auto"
-QUANTISED = "_quantization_metadata"
-"""Where newer quantised files list their layers."""
 
 
 def load_student(
@@ -29,10 +29,16 @@ def load_student(
 ) -> tuple[ModelPatcher, str]:
     """A MODEL that streams, and lines for the node: what the file is, its profile and why, size and format.
 
-    base: the Wan network that an adapter is merged into. Raises ValueError or FileNotFoundError in one sentence for
-    a file that is no whole student.
+    base: the Wan network that an adapter is merged into, or that an InfiniteTalk file is the audio part of. Raises
+    ValueError or FileNotFoundError in one sentence for a file that is no whole student.
     """
     choice = None if profile == AUTO else profile
+    shapes = read_contents(path).shapes
+    if is_multitalk(shapes):
+        apart = base is not None and "patch_embedding.weight" not in shapes
+        files = {"path": base, "audio": path} if apart else {"path": path}
+        model, text = load_multitalk(**files, profile=choice, precision=precision)
+        return model, describe(text, model)
     under = None if base is None else str(base)
     student = open_student(path, choice=choice, base=under)
     network = load_network(str(path), precision, choice, under)
@@ -62,7 +68,7 @@ def load_network(
     patcher = comfy.sd.load_diffusion_model_state_dict(
         wan,
         model_options={} if dtype is None else {"dtype": dtype},
-        metadata=with_sizes(own_layers(student), student.config),
+        metadata=with_sizes(listed_layers(student.tensors, split_audio(student.tensors)[0]), student.config),
         disable_dynamic=disable_dynamic,
     )
     if patcher is None:
@@ -72,28 +78,6 @@ def load_network(
     memory.compute_in(patcher, dtype)
     patcher.cached_patcher_init = (load_network, (path, precision, profile, base))
     return patcher
-
-
-def own_layers(student: Student) -> dict[str, str]:
-    """The file's metadata, its list of quantised layers under the names of the Wan network and without the others."""
-    metadata = dict(student.tensors.checkpoint.metadata)
-    if QUANTISED not in metadata:
-        return metadata
-    listed = json.loads(metadata[QUANTISED])
-    wan = split_audio(student.tensors)[0]
-    ours = {
-        student.tensors.recipes[name].parts[0].rpartition(".")[0]: name.rpartition(".")[0] for name in wan
-    }
-    layers = {ours[name]: layer for name, layer in listed["layers"].items() if name in ours}
-    return {**metadata, QUANTISED: json.dumps({**listed, "layers": layers})}
-
-
-def with_sizes(metadata: Mapping[str, str], config: WanConfig) -> dict[str, str]:
-    """File metadata plus the sizes that the host would otherwise take for granted."""
-    described = json.loads(metadata.get("config", "{}"))
-    sizes = {"text_dim": config.text_dim, "freq_dim": config.freq_dim, "num_heads": config.num_heads}
-    described["transformer"] = {**described.get("transformer", {}), **sizes}
-    return {**metadata, "config": json.dumps(described)}
 
 
 def describe(text: str, model: ModelPatcher) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ...streaming.chunks import ChunkPlan
 from ...streaming.locks import FileLock
+from ...streaming.motion import MotionSpec
 from ...streaming.running import LATENT_CHANNELS
 from ...streaming.spec import StreamSpec
 from ...streaming.take import Take
@@ -24,21 +24,20 @@ logger = logging.getLogger(__name__)
 FOLDER, LOCK = "talkstream", ".lock"
 
 
-def new_take(spec: StreamSpec) -> Take:
+def new_take(spec: StreamSpec | MotionSpec) -> Take:
     """An empty take of a stream whose length is known. Nothing is written before its first chunk."""
-    plan: ChunkPlan = spec.plan
     home = ProcessFolder.of(folder_paths.get_temp_directory())
     return Take(
         home.next(),
         shape=chunk_shape(spec),
-        total=plan.chunks,
+        total=spec.chunks,
         limit_bytes=settings.size_bytes(settings.TAKE_LIMIT_GB),
     )
 
 
-def chunk_shape(spec: StreamSpec) -> tuple[int, ...]:
+def chunk_shape(spec: StreamSpec | MotionSpec) -> tuple[int, ...]:
     """Of one chunk's latents."""
-    return 1, LATENT_CHANNELS, spec.cache_spec.chunk, spec.latent_height, spec.latent_width
+    return 1, LATENT_CHANNELS, spec.profile.chunk, spec.latent_height, spec.latent_width
 
 
 class ProcessFolder:

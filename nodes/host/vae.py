@@ -7,6 +7,7 @@ from comfy.latent_formats import Wan21
 from comfy.ldm.wan.vae import WanVAE
 from comfy.sd import VAE
 
+from ...audio.rates import frames_in_latents
 from ...streaming.decoder import StreamingDecoder
 from .memory import cpu_has_fast_bf16
 
@@ -39,9 +40,13 @@ def check_vae(vae: VAE, *, student: str) -> None:
         )
 
 
-def encode_picture(vae: VAE, image_BHWC: torch.Tensor) -> torch.Tensor:
-    """One picture in [0, 1] to a latent (1, 16, 1, H, W), normalised as the network sees it."""
-    return Wan21().process_in(vae.encode(image_BHWC).float())
+def encode_picture(vae: VAE, image_BHWC: torch.Tensor, *, latents: int = 1) -> torch.Tensor:
+    """One picture in [0, 1], and mid-grey behind it where there are more latents, encoded in one go.
+
+    Returns (1, 16, latents, H, W), normalised as the network sees it.
+    """
+    grey = image_BHWC.new_full((frames_in_latents(latents) - 1, *image_BHWC.shape[1:]), 0.5)
+    return Wan21().process_in(vae.encode(torch.cat([image_BHWC, grey])).float())
 
 
 def to_vae_space(latent_BCTHW: torch.Tensor) -> torch.Tensor:
@@ -72,6 +77,10 @@ class HostDecoder:
 
     def __exit__(self, *_: object) -> None:
         self._decoder = None
+
+    def reset(self) -> None:
+        """The next latent starts a clip of its own."""
+        self._decoder.reset()
 
     def decode(self, latent_BCTHW: torch.Tensor) -> torch.Tensor:
         """The network's latents (1, 16, T, H, W) -> pictures (F, H, W, 3), float32 in [0, 1] on the CPU."""

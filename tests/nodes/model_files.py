@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from talkstream.model_loaders.multitalk import is_audio
+from talkstream.networks.multitalk import MultiTalkConfig
 from talkstream.networks.profile import METADATA_KEY, MelProfile, SpeechProfile, StudentProfile
 from talkstream.networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from talkstream.networks.wan import WanConfig, WanModel
@@ -67,8 +69,39 @@ def write_students(folder: Path) -> None:
     write_tiny_audiopack(folder / "livetalk_1.3b.safetensors", dim=128, layers=6, ffn_dim=256)
 
 
+def multitalk_tensors() -> dict[str, torch.Tensor]:
+    """Random tensors of the smallest MultiTalk student that ComfyUI's Wan loader takes, in FlashTalk's names."""
+    config = WanConfig(
+        dim=128,
+        in_dim=36,
+        ffn_dim=128,
+        num_heads=1,
+        num_layers=2,
+        text_dim=16,
+        image_in=1280,
+        multitalk=MultiTalkConfig(hidden=8, tokens=4, token_width=16),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        network = WanModel(config)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.5 * parameter.shape[-1] ** -0.5)
+    return network.state_dict()
+
+
+def write_multitalk(folder: Path) -> None:
+    """FlashTalk as one file, InfiniteTalk as its audio part beside a Wan network."""
+    tensors = multitalk_tensors()
+    save_file(tensors, str(folder / "flashtalk.safetensors"))
+    parts = {True: "infinitetalk_single.safetensors", False: "wan2.1_i2v_480p_14B.safetensors"}
+    for audio, name in parts.items():
+        part = {key: tensor for key, tensor in tensors.items() if is_audio(key) == audio}
+        save_file(part, str(folder / name))
+
+
 def write_models(models: Path) -> None:
     """What the tests' graphs load, under the names that the shipped workflows use."""
     write_students(models / "diffusion_models")
+    write_multitalk(models / "diffusion_models")
     write_tiny_wan_vae(models / "vae" / "wan_2.1_vae.safetensors")
     write_wav2vec2(models / "audio_encoders" / "wav2vec2_base_960h.safetensors")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 
+import comfy.clip_vision
 import comfy.patcher_extension
 import torch
 from aiohttp import web
@@ -28,6 +29,45 @@ class TextRows(io.ComfyNode):
     def execute(cls, width):
         rows = torch.randn(1, 512, width, generator=torch.Generator().manual_seed(5))
         return io.NodeOutput([[rows, {}]])
+
+
+class VisionTokens(io.ComfyNode):
+    """Random tokens in the shape of clip_vision_h's, whose file takes 1.2 GB."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            "TestVisionTokens",
+            inputs=[io.Int.Input("width", default=1280)],
+            outputs=[io.ClipVisionOutput.Output()],
+        )
+
+    @classmethod
+    def execute(cls, width):
+        seen = comfy.clip_vision.Output()
+        seen.penultimate_hidden_states = torch.randn(
+            1, 257, width, generator=torch.Generator().manual_seed(6)
+        )
+        return io.NodeOutput(seen)
+
+
+class Voice(io.ComfyNode):
+    """A voice: noise that swells four times a second."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            "TestVoice",
+            inputs=[io.Float.Input("seconds", default=1.0), io.Int.Input("seed", default=0)],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seconds, seed):
+        samples = round(seconds * 16000)
+        noise = torch.randn(1, 1, samples, generator=torch.Generator().manual_seed(seed))
+        swell = torch.sin(torch.arange(samples) * (4 * 3.14159 / 16000)).abs()
+        return io.NodeOutput({"waveform": 0.2 * noise * swell, "sample_rate": 16000})
 
 
 class NoAudio(io.ComfyNode):
@@ -147,7 +187,7 @@ async def full_disk(request):
 
 class StandIns(ComfyExtension):
     async def get_node_list(self):
-        return [TextRows, NoAudio, BrokenAudio, Difference, CountCalls, Digest]
+        return [TextRows, VisionTokens, Voice, NoAudio, BrokenAudio, Difference, CountCalls, Digest]
 
 
 async def comfy_entrypoint():

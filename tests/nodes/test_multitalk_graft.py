@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from talkstream.model_loaders.multitalk import MultiTalkStudent, is_audio, open_multitalk
+from talkstream.model_loaders.multitalk import is_audio, open_multitalk
 from talkstream.networks.multitalk_profiles import INFINITETALK
+from talkstream.networks.profile import METADATA_KEY
 from talkstream.samplers.guidance import Guidance
 from talkstream.samplers.noise import RecordedNoise
 from talkstream.samplers.schedule import Schedule, spaced_sigmas
@@ -17,22 +19,31 @@ from talkstream.streaming.motion import MotionSpec, encode_conditioning
 from talkstream.streaming.motion_pictures import ChunkPictures
 from talkstream.streaming.motion_session import MotionSession
 from talkstream.streaming.session import StreamSession
-from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens, close
+from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, StubVAE, chunk_tokens, close
 from talkstream.tests.golden.test_echotorrent_cache import VARIANTS
 from talkstream.tests.golden.test_echotorrent_stream import Rig as EchoRig
 from talkstream.tests.golden.test_multitalk_motion import RATE, Rig, Voices, cover
+from talkstream.tests.model_loaders.test_multitalk import write_form
 
 pytestmark = pytest.mark.host
 
 
-def write_pair(golden: MultiTalkGolden, folder) -> MultiTalkStudent:
-    """The weights as InfiniteTalk is published, base and audio part; texts keep their 32 rows."""
+def own_profile(golden: MultiTalkGolden) -> dict[str, str]:
+    """InfiniteTalk's profile as a file's metadata; the golden's texts have 32 rows, its clip nine latents."""
+    profile = dataclasses.replace(
+        INFINITETALK, chunk=9, condition_latents=9, text_rows=golden.config["text_len"]
+    )
+    return {METADATA_KEY: profile.to_json()}
+
+
+def write_pair(golden: MultiTalkGolden, folder) -> dict[str, Path]:
+    """The weights as InfiniteTalk is published, base and audio part."""
     state = {key[3:]: value.contiguous() for key, value in golden.tensors.items() if key.startswith("sd.")}
-    for audio, name in ((False, "wan"), (True, "audio")):
-        part = {key: value for key, value in state.items() if is_audio(key) == audio}
-        save_file(part, folder / f"{name}.safetensors")
-    student = open_multitalk(folder / "wan.safetensors", audio=folder / "audio.safetensors")
-    return dataclasses.replace(student, profile=dataclasses.replace(student.profile, text_rows=32))
+    paths = {"path": folder / "wan.safetensors", "audio": folder / "audio.safetensors"}
+    for name, path in paths.items():
+        part = {key: value for key, value in state.items() if is_audio(key) == (name == "audio")}
+        save_file(part, path, metadata=own_profile(golden) if name == "path" else None)
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +52,29 @@ def rig(golden_file) -> Rig:
 
 
 @pytest.fixture(scope="module")
-def student(rig, tmp_path_factory) -> MultiTalkStudent:
+def pair(rig, tmp_path_factory) -> dict[str, Path]:
     return write_pair(rig.golden, tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
-def grafted(host, student):
+def grafted(host, pair):
     """The MODEL in float32; FlashTalk's golden holds the same weights as InfiniteTalk's."""
-    from talkstream.nodes.host.multitalk import load_multitalk
+    from talkstream.nodes.host.multitalk_student import load_multitalk
 
-    return load_multitalk(student, precision="fp32")
+    return load_multitalk(**pair, precision="fp32")[0]
+
+
+def loaded(model) -> None:
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
 
 
 def opened(model, golden: MultiTalkGolden):
     """The MODEL loaded, as a network with a golden's texts and CLIP vision tokens."""
-    import comfy.model_management
-
     from talkstream.nodes.host.multitalk import HostSpeakerNetwork
 
-    comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
+    loaded(model)
     clip = golden["in.clip_fea"]
     negative = golden["in.context_null"][None] if "in.context_null" in golden.tensors else None
     return HostSpeakerNetwork(
@@ -92,34 +107,125 @@ def test_every_flashtalk_step(grafted, golden_file):
     flashtalk_steps(grafted, golden, [(chunk, step) for chunk in (0, 1) for step in range(4)])
 
 
-def test_the_hosts_own_audio_patch(grafted, student, golden_file):
-    """A core MODEL_PATCH beside the network in place of ours: the same steps."""
+def test_the_hosts_own_audio_patch(host, rig, pair, golden_file):
+    """Core's split pair, MODEL and MODEL_PATCH, through Use Model as Student: the same steps."""
     import comfy.ops
     from comfy_extras.nodes_model_patch import MultiTalkModelPatch
 
     from talkstream.nodes.host import memory
-    from talkstream.nodes.host.multitalk import attach_audio
+    from talkstream.nodes.host.adopt import use_as_student
+    from talkstream.nodes.host.graft import PROFILE_KEY
+    from talkstream.nodes.host.multitalk_student import load_network
 
+    plain = load_network(str(pair["path"]), str(pair["audio"]), "fp32")
     patch = MultiTalkModelPatch(
         intermediate_dim=8, in_dim=256, out_dim=48, num_layers=3, operations=comfy.ops.manual_cast
     )
-    patch.load_state_dict(student.audio_tensors(), strict=True)
-    patched = attach_audio(grafted, profile=student.profile, audio=memory.module_patcher(patch.float()))
+    patch.load_state_dict(open_multitalk(**pair).audio_tensors(), strict=True)
+    wire = memory.module_patcher(patch.float())
+    patched, text = use_as_student(plain, pair["path"], profile="auto", patch=wire)
+    assert "its audio part from the MODEL_PATCH" in text and "profile infinitetalk: a network and" in text
+    patched.set_attachments(
+        PROFILE_KEY, dataclasses.replace(patched.get_attachment(PROFILE_KEY), text_rows=32)
+    )
     golden = MultiTalkGolden(golden_file("flashtalk_tiny.safetensors"))
     flashtalk_steps(patched, golden, [(0, 0), (1, 3)])
+    with pytest.raises(ValueError, match="there is no profile 'livetalk'|profile 'livetalk' is of another"):
+        use_as_student(plain, pair["path"], profile="livetalk", patch=wire)
+    del patch.blocks[-1]
+    with pytest.raises(ValueError, match="for 2 layers of width 256, the MODEL has 3 of 256"):
+        use_as_student(plain, pair["path"], profile="auto", patch=wire)
+
+
+def test_an_audio_file_behind_another_loaders_model(host, rig, pair, golden_file):
+    """InfiniteTalk's own file through Use Model as Student: the same steps; a Wan network alone is no audio part."""
+    from talkstream.nodes.host.adopt import use_as_student
+    from talkstream.nodes.host.graft import PROFILE_KEY
+    from talkstream.nodes.host.multitalk_student import load_network
+
+    plain = load_network(str(pair["path"]), str(pair["audio"]), "fp32")
+    student, text = use_as_student(plain, pair["audio"], profile="auto")
+    assert "34 audio tensors from audio.safetensors" in text and "profile infinitetalk: its form" in text
+    student.set_attachments(
+        PROFILE_KEY, dataclasses.replace(student.get_attachment(PROFILE_KEY), text_rows=32)
+    )
+    golden = MultiTalkGolden(golden_file("flashtalk_tiny.safetensors"))
+    flashtalk_steps(student, golden, [(0, 1)])
+    with pytest.raises(
+        ValueError, match="wan.safetensors: the file has no audio part of the MultiTalk family"
+    ):
+        use_as_student(plain, pair["path"], profile="auto")
+
+
+@pytest.mark.parametrize("form", ["shards: one of them", "merged, other spelling", "pair with shards"])
+def test_flashtalk_closed_loop_from_released_files(host, golden_file, tmp_path, monkeypatch, form):
+    """Load Student, Stream Chunks, session: two chunks within 1e-3, from recorded noise and features."""
+    from talkstream.nodes import plan, sessions
+    from talkstream.nodes.host.graft import profile_of
+    from talkstream.nodes.host.multitalk import audio_part
+    from talkstream.nodes.host.student import load_student
+    from talkstream.nodes.types import Reference, Speech
+
+    golden = MultiTalkGolden(golden_file("flashtalk_tiny.safetensors"))
+    codec = StubVAE(golden)
+    state = {key[3:]: value.contiguous() for key, value in golden.tensors.items() if key.startswith("sd.")}
+    files = write_form(form, state, tmp_path / "files")
+    path, base = (files["audio"], files["path"]) if "audio" in files else (files["path"], None)
+    model, text = load_student(path, profile="flashtalk", precision="fp32", base=base)
+    assert "profile flashtalk: chosen by you" in text
+    model.set_attachments("talkstream_profile", dataclasses.replace(profile_of(model), text_rows=32))
+
+    picture = golden["in.cond_image"][:, :, 0]
+    speech = Speech(profile_of(model), torch.zeros(1, 56 * 640), RATE, None, "whole", 0.0)
+    reference = Reference(
+        encode_conditioning(picture, codec, latents=9).latent_BCTHW,
+        48,
+        32,
+        picture_BCHW=picture,
+        image_BMC=golden["in.clip_fea"].reshape(1, 257, 1280),
+    )
+    stream = plan.plan_stream(
+        model,
+        speech,
+        reference,
+        conditioning=[[golden["in.context"][None], {}]],
+        sigmas=None,
+        cache=None,
+        seed=0,
+    )
+    voices = Voices(audio_part(model), [golden["in.audio_raw"]], offset=5)
+    monkeypatch.setattr(sessions, "open_speech", lambda _stream: voices)
+    draws = {(c, 0): golden[f"chunk{c}.noise_init"][None] for c in (0, 1)}
+    draws |= {(c, s + 1): golden[f"chunk{c}.step{s}.noise"][None] for c in (0, 1) for s in range(3)}
+    loaded(model)
+    with torch.inference_mode(), sessions.open_network(stream) as network:
+        session = sessions.open_session(
+            stream,
+            network,
+            pictures=ChunkPictures(codec, picture, colour_match=1.0),
+            noise=RecordedNoise(draws),
+            on_step=lambda step, x0: None,
+        )
+        for c, part in enumerate(session.chunks()):
+            close(part.latent_BCTHW[0], golden[f"chunk{c}.latent_out"], 1e-3)
+            shown = session.pictures.of(part.latent_BCTHW)[0, :, part.skip : part.skip + part.frames]
+            close(shown, golden[f"chunk{c}.video_out"], 1e-3)
+    assert c == 1
 
 
 @pytest.mark.parametrize(("run", "frames"), [("double", 50), ("double_cfg", 33)])
 def test_two_speakers_and_guidance_in_closed_loop(grafted, rig, run, frames):
     """InfiniteTalk with three masks, and with guidance 5/4: latents within 1e-3."""
+    from talkstream.nodes.host.graft import profile_of
     from talkstream.nodes.host.multitalk import audio_part
 
     golden = rig.golden
     names = ("in.audio_raw1", "in.audio_raw2")
     tracks = [torch.cat([golden[name], golden[name][-10:].flip(0)]) for name in names]
     picture = cover(golden["in.cond_image_uint8"], 32, 48)
-    profile = dataclasses.replace(INFINITETALK, chunk=9, condition_latents=9)
-    spec = MotionSpec(profile, Schedule.from_sigmas(spaced_sigmas(2, 7.0)), 4, 6, frames * 640, RATE)
+    spec = MotionSpec(
+        profile_of(grafted), Schedule.from_sigmas(spaced_sigmas(2, 7.0)), 4, 6, frames * 640, RATE
+    )
     with torch.inference_mode(), opened(grafted, golden) as network:
         session = MotionSession(
             spec,
@@ -141,14 +247,14 @@ def test_two_speakers_and_guidance_in_closed_loop(grafted, rig, run, frames):
 @pytest.fixture(scope="module")
 def echo(host, golden_file, tmp_path_factory):
     """EchoTorrent's golden and its MODEL in one number format, made once for each."""
-    from talkstream.nodes.host.multitalk import load_multitalk
+    from talkstream.nodes.host.multitalk_student import load_multitalk
 
     path, folder, made = golden_file("echotorrent_tiny.safetensors"), tmp_path_factory.mktemp("echo"), {}
 
     def of(dtype: torch.dtype):
         if dtype not in made:
             rig = EchoRig(path, dtype)
-            made[dtype] = rig, load_multitalk(write_pair(rig.golden, folder), precision="fp32")
+            made[dtype] = rig, load_multitalk(**write_pair(rig.golden, folder), precision="fp32")[0]
             if dtype == torch.float64:
                 in_double(made[dtype][1])
         return made[dtype]
