@@ -40,6 +40,14 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--base", type=Path, help="for an adapter: the Wan network that it would be merged into"
     )
+    sentence = commands.add_parser(
+        "sentence", help="copy a student with its encoded sentence inside: it then needs no text encoder"
+    )
+    sentence.add_argument("--student", type=Path, required=True, help="a .safetensors file")
+    sentence.add_argument(
+        "--conditioning", type=Path, required=True, help="what the node Save Conditioning wrote"
+    )
+    sentence.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     return top
 
 
@@ -52,12 +60,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(examine(choice.file, base=choice.base))
         return 0
     try:
-        made = make(choice, on_progress=show)
+        made = put_sentence(choice) if choice.command == "sentence" else make(choice, on_progress=show)
     except (ValueError, OSError) as error:
         print(f"talkstream: {error}", file=sys.stderr)
         return 1
     print(made)
     return 0
+
+
+def put_sentence(choice: argparse.Namespace) -> Path:
+    """A copy of a student that brings its sentence. Raises ValueError or OSError."""
+    from .model_loaders.build import open_student
+    from .model_loaders.sentence import add_sentence
+
+    student = open_student(choice.student)
+    if student.profile.text == "null":
+        raise ValueError(f"{choice.student}: {student.profile.name} reads no text, so it needs no sentence")
+    checkpoint = student.tensors.checkpoint
+    if checkpoint.form:
+        raise ValueError(
+            f"{choice.student} is read from {checkpoint.form}; a sentence goes into a single .safetensors file only"
+        )
+    add_sentence(
+        choice.student,
+        choice.conditioning,
+        choice.out,
+        config=student.config,
+        metadata=checkpoint.metadata,
+    )
+    return choice.out
 
 
 def show(done_frames: int, frames: int, seconds: float) -> None:

@@ -18,6 +18,7 @@ from .key_maps import split_audio
 from .profile import choose_profile
 from .recipes import LazyTensors
 from .safetensors_file import read_tensors
+from .sentence import check_sentence, read_sentence, split_sentence
 from .tensors import FileReader
 
 _PROJECTION = "audio_proj.proj.weight"
@@ -32,6 +33,11 @@ class AudioPart:
     config: WanConfig
     profile: StudentProfile
     tensors: LazyTensors
+    own_sentence: LazyTensors | None = None
+
+    def sentence(self) -> Tensor | None:
+        """Read the text rows (1, M, width) that the file brings with it; None where it brings none."""
+        return read_sentence(self.own_sentence)
 
     def read(self) -> dict[str, Tensor]:
         """Read the tensors, and nothing else of the file."""
@@ -82,7 +88,9 @@ def _fitting(contents: Contents, network: WanConfig, choice: str | None) -> Audi
     signature = Signature(AUDIOPACK, describe_config(config), config=config, own_speech_encoder=encoder)
     profile = choose_profile(contents.metadata, signature, form=contents.form, choice=choice)
     check_speech_encoder(shapes, profile)
-    return AudioPart(contents.path, config, profile, tensors)
+    sentence = split_sentence(contents.tensors)[1]
+    check_sentence(sentence, config)
+    return AudioPart(contents.path, config, profile, tensors, sentence)
 
 
 def _expected(config: WanConfig) -> Mapping[str, tuple[int, ...]]:

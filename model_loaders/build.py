@@ -16,12 +16,14 @@ from ..networks.profile import SpeechProfile, StudentProfile
 from ..networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from ..networks.wan import WanConfig, WanModel
 from .accounting import account, check_network
+from .companions import published_as
 from .contents import read_contents, unscaled
 from .detect import Signature, detect, is_quantised, require_student
 from .key_maps import split_audio
 from .profile import choose_profile
 from .recipes import LazyTensors
 from .safetensors_file import read_tensors
+from .sentence import check_sentence, describe_sentence, read_sentence, split_sentence
 from .tensors import FileReader
 
 Operations = ModuleType | Any
@@ -34,6 +36,7 @@ class Student:
 
     tensors: under flat names, read when asked for.
     notes: how the file was read, where that is more than one plain file.
+    own_sentence: the encoded text that the file brings with it, or None.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class Student:
     profile: StudentProfile
     tensors: LazyTensors
     notes: tuple[str, ...] = ()
+    own_sentence: LazyTensors | None = None
 
     def wan_tensors(self) -> dict[str, Tensor]:
         """Read the tensors that ComfyUI's own Wan loader knows."""
@@ -50,6 +54,10 @@ class Student:
     def audio_tensors(self) -> dict[str, Tensor]:
         """Read the rest: AudioPack, its projections, and the speech encoder where the student has one."""
         return unscaled(self.tensors.subset(split_audio(self.tensors)[1])).read()
+
+    def sentence(self) -> Tensor | None:
+        """Read the text rows (1, M, width) that the file brings with it; None where it brings none."""
+        return read_sentence(self.own_sentence)
 
     def describe(self) -> str:
         """Lines for a node: what the file is and how it was read, and which profile was taken and why."""
@@ -77,19 +85,34 @@ def open_student(
             missing or unknown, no profile.
     """
     contents = read_contents(path, base=base, read=read)
-    shapes = contents.shapes
+    tensors, sentence = split_sentence(contents.tensors)
+    shapes, notes = tensors.shapes, contents.notes
     try:
         signature = detect(shapes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     config = require_student(signature, path=path)
     try:
-        check_network(shapes, config, quantised=signature.quantised)
+        _check_whole(shapes, signature)
         profile = choose_profile(contents.metadata, signature, form=contents.form, choice=choice)
         check_speech_encoder(shapes, profile)
+        check_sentence(sentence, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Student(contents.path, signature, config, profile, contents.tensors, contents.notes)
+    if sentence is not None:
+        notes = (*notes, describe_sentence(sentence, contents.metadata))
+    return Student(contents.path, signature, config, profile, tensors, notes, sentence)
+
+
+def _check_whole(shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> None:
+    """check_network, whose sentence then says where the whole file comes from."""
+    config = signature.config
+    try:
+        check_network(shapes, config, quantised=signature.quantised)
+    except ValueError as error:
+        source = published_as(dim=config.dim, in_dim=config.in_dim)
+        whole = "" if source is None else f"; the whole {source.line()}"
+        raise ValueError(f"{error}{whole}") from error
 
 
 def build_network(

@@ -55,6 +55,11 @@ _BESIDE = {
 }
 
 
+def published_as(*, dim: int, in_dim: int) -> Source | None:
+    """The published student of this width and these input channels; None where there is no such."""
+    return {(1536, 33): LIVETALK, (5120, 65): LIPFORCING}.get((dim, in_dim))
+
+
 def beside(profile: str) -> tuple[Source, ...]:
     """The files that a student needs besides its own; none that we know for a name of the user's."""
     return _BESIDE.get(profile, ())

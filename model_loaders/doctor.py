@@ -13,10 +13,11 @@ from ..networks.profile import StudentProfile
 from ..networks.wan import WanConfig
 from .accounting import account, expected_shapes
 from .build import check_speech_encoder
-from .companions import STUDENTS, WAN_BY_WIDTH, WAN_VAE, beside
+from .companions import STUDENTS, UMT5, WAN_BY_WIDTH, WAN_VAE, beside
 from .contents import Contents, read_contents
 from .detect import AUDIOPACK, AUDIOPACK_AUDIO, Signature, detect
 from .profile import choose_profile
+from .sentence import check_sentence, describe_sentence, split_sentence
 
 _NAMES_SHOWN = 12
 _BYTES_PER_GB = 1e9
@@ -60,7 +61,8 @@ def _what(contents: Contents, signature: Signature) -> list[str]:
 
 def _student(contents: Contents, signature: Signature) -> list[str]:
     """Accounting first, then profile, then what belongs beside it."""
-    own = {name: shape for name, shape in contents.shapes.items() if not name.startswith("speech_encoder.")}
+    tensors, sentence = split_sentence(contents.tensors)
+    own = {name: shape for name, shape in tensors.shapes.items() if not name.startswith("speech_encoder.")}
     report = account(own, expected_shapes(signature.config), quantised=signature.quantised)
     if not report.complete:
         return [
@@ -72,6 +74,7 @@ def _student(contents: Contents, signature: Signature) -> list[str]:
     try:
         profile = choose_profile(contents.metadata, signature, form=contents.form)
         check_speech_encoder(contents.shapes, profile)
+        check_sentence(sentence, signature.config)
     except ValueError as error:
         return [f"verdict: whole, but {error}"]
     verdict = (
@@ -82,7 +85,8 @@ def _student(contents: Contents, signature: Signature) -> list[str]:
         f"profile: {profile.name}: {profile.source}",
         f"licence of the weights: {profile.licence or 'not told'}",
         *([] if profile.offline else _memory(contents, signature.config, profile)),
-        *(f"needs: {source.line()}" for source in beside(profile.name)),
+        *([] if sentence is None else [describe_sentence(sentence, contents.metadata)]),
+        *(f"needs: {source.line()}" for source in beside(profile.name) if sentence is None or source != UMT5),
     ]
 
 

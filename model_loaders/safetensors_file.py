@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from .tensors import Checkpoint, FileReader, TensorHeader
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 _LENGTH_BYTES = 8
 _START_BYTES = 32  # enough to recognise other kinds of files
@@ -26,6 +27,8 @@ _BYTES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
 }
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_COPY_BYTES = 16 * 1024 * 1024
 _FOREIGN_STARTS = (
     (b"\x80\x04", "a Python pickle", "ask its author for a safetensors file"),
     (b"GGUF", "a GGUF file", "load it with a GGUF loader and connect its MODEL to Use Model as Student"),
@@ -64,6 +67,41 @@ def read_safetensors(path: Path, *, read: FileReader = read_tensors) -> Checkpoi
     promised = max((entry["data_offsets"][1] for entry in header.values()), default=0)
     _check_whole(path, tensors, promised=promised, data_bytes=size - data_start)
     return Checkpoint(path, tensors, metadata, partial(read, path))
+
+
+def copy_with_tensor(path: Path, out: Path, *, name: str, tensor: Tensor, metadata: dict[str, str]) -> None:
+    """Copy a file with one tensor more behind its others, and with more metadata; the rest byte by byte.
+
+    Raises:
+        ValueError: the file has this name already, or no file can hold the tensor's type.
+        FileExistsError: there is a file at `out`.
+        OSError: it cannot be written; nothing is left of it.
+    """
+    with path.open("rb") as file:
+        header, data_start = _parse_header(path, file, path.stat().st_size)
+        if name in header or tensor.dtype not in _DTYPES:
+            raise ValueError(f"{path} cannot take a tensor {name} of the type {tensor.dtype}")
+        header["__metadata__"] = {**header.get("__metadata__", {}), **metadata}
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        offsets = [max(ends, default=0), max(ends, default=0) + len(data)]
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": offsets,
+        }
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % _LENGTH_BYTES)
+        file.seek(data_start)
+        with open(out, "xb") as copy:
+            try:
+                copy.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+                shutil.copyfileobj(file, copy, _COPY_BYTES)
+                copy.write(data)
+            except BaseException:
+                copy.close()
+                os.unlink(out)
+                raise
 
 
 def _parse_header(path: Path, file: BinaryIO, size: int) -> tuple[dict, int]:

@@ -18,7 +18,7 @@ from ..streaming.motion import MotionSpec
 from ..streaming.spec import StreamSpec
 from .host import decoders
 from .host import vae as host_vae
-from .host.graft import profile_of, text_width
+from .host.graft import profile_of, sentence_of, text_width
 from .host.takes import new_take
 from .sessions import cache_bytes
 from .types import CacheChoice, Frames, Reference, Speech, Stream
@@ -40,7 +40,7 @@ def plan_stream(
     seed: int,
 ) -> Stream:
     """A checked stream. Raises ValueError, in one sentence, for parts that do not belong together."""
-    text_BMD = text_of(conditioning, profile_of(model), width=text_width(model))
+    text_BMD = text_of(conditioning, profile_of(model), width=text_width(model), own_BMD=sentence_of(model))
     return stream_of(model, speech, reference, text_BMD=text_BMD, sigmas=sigmas, cache=cache, seed=seed)
 
 
@@ -147,17 +147,26 @@ def changed_cache(trained: CacheSpec, choice: CacheChoice, *, steps: int) -> Cac
 
 
 def text_of(
-    conditioning: io.Conditioning.Type | None, profile: StudentProfile, *, width: int
+    conditioning: io.Conditioning.Type | None,
+    profile: StudentProfile,
+    *,
+    width: int,
+    own_BMD: Tensor | None = None,
 ) -> Tensor | None:
-    """Text rows (1, M, width), or None for a student that reads none. Raises ValueError where they are missing."""
+    """Text rows (1, M, width), or None for a student that reads none. Raises ValueError where they are missing.
+
+    own_BMD: the sentence that the student's file brings with it, for an open wire.
+    """
     if profile.text == "null":
         if conditioning is not None:
             logger.warning("the student %r reads no text: its conditioning is not used", profile.name)
         return None
     if not conditioning:
+        if own_BMD is not None:
+            return own_BMD
         raise ValueError(
-            f"the student {profile.name!r} reads a text and got none; connect CLIP Text Encode (umT5-XXL) to "
-            "conditioning"
+            f"the student {profile.name!r} reads a text and got none; connect CLIP Text Encode (umT5-XXL), or Load "
+            "Conditioning, to conditioning"
         )
     rows_BMD = conditioning[0][0]
     count = max(len(conditioning), rows_BMD.shape[0])

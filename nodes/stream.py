@@ -39,7 +39,7 @@ class StreamChunks(io.ComfyNode):
                     "conditioning",
                     optional=True,
                     tooltip="A sentence that describes the scene, from CLIP Text Encode with umT5-XXL. Needed by "
-                    "every student but TalkStream Mini.",
+                    "every student but TalkStream Mini, unless its file brings the sentence.",
                 ),
                 io.Sigmas.Input(
                     "sigmas",

@@ -38,7 +38,12 @@ def use_as_student(
             "image-to-video: load that one, or disconnect model_patch"
         )
     part = open_audio(audio_path, network, choice=choice, read=memory.read_tensors)
-    grafted = attach(model, profile=part.profile, audio=audio_patcher(part.read(), part.profile))
+    grafted = attach(
+        model,
+        profile=part.profile,
+        audio=audio_patcher(part.read(), part.profile),
+        sentence_BMD=part.sentence(),
+    )
     return grafted, describe(part.describe(), grafted)
 
 

@@ -29,6 +29,7 @@ from .placement import placed_cache
 
 KEY = "talkstream"
 PROFILE_KEY = "talkstream_profile"
+SENTENCE_KEY = "talkstream_sentence"
 NOISE_CHANNELS = 16
 TIMESTEP_SCALE = 1000.0
 NO_CALL = "this MODEL streams: connect it to Stream Chunks or Chunk Sampler instead of an ordinary sampler"
@@ -46,10 +47,21 @@ class StreamCall:
     velocity: Tensor | None = None
 
 
-def attach(patcher: ModelPatcher, *, profile: StudentProfile, audio: ModelPatcher) -> ModelPatcher:
-    """A clone of the MODEL that streams. audio: patcher of the modules the host's loader leaves out."""
+def attach(
+    patcher: ModelPatcher,
+    *,
+    profile: StudentProfile,
+    audio: ModelPatcher,
+    sentence_BMD: Tensor | None = None,
+) -> ModelPatcher:
+    """A clone of the MODEL that streams. audio: patcher of the modules the host's loader leaves out.
+
+    sentence_BMD: the text rows that the student's file brings with it.
+    """
     grafted = patcher.clone()
     grafted.set_attachments(PROFILE_KEY, profile)
+    if sentence_BMD is not None:
+        grafted.set_attachments(SENTENCE_KEY, sentence_BMD)
     grafted.set_additional_models(KEY, [audio])
     wrapper_type = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
     grafted.remove_wrappers_with_key(wrapper_type, KEY)
@@ -66,6 +78,11 @@ def profile_of(patcher: ModelPatcher) -> StudentProfile:
             "with Load Student"
         )
     return profile
+
+
+def sentence_of(patcher: ModelPatcher) -> Tensor | None:
+    """Text rows (1, M, width) that the student's file brought with it, or None."""
+    return patcher.get_attachment(SENTENCE_KEY)
 
 
 def audio_modules(patcher: ModelPatcher) -> nn.Module:

@@ -43,7 +43,10 @@ def load_student(
     student = open_student(path, choice=choice, base=under)
     network = load_network(str(path), precision, choice, under)
     model = attach(
-        network, profile=student.profile, audio=audio_patcher(student.audio_tensors(), student.profile)
+        network,
+        profile=student.profile,
+        audio=audio_patcher(student.audio_tensors(), student.profile),
+        sentence_BMD=student.sentence(),
     )
     return model, describe(student.describe(), model)
 
