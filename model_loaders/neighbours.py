@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from .companions import STUDENTS
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LORA_PARTS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.")
 _LORA_ENDS = (".alpha", ".diff", ".diff_b", ".dora_scale")
-_STUDENTS = "pick the file of a LiveTalk, Lip Forcing or TalkStream Mini student"
+_PUBLISHED = " or ".join(f"{source.file} of {source.origin}" for source in STUDENTS)
+_STUDENTS = f"pick a student: talkstream_mini comes with this pack, {_PUBLISHED} goes into models/{STUDENTS[0].folder}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def _multitalk_trunk(shapes: Shapes) -> bool:
     return spelled and "patch_embedding.weight" in shapes
 
 
-_USE_AS_STUDENT = "; to stream with it, pick the file of an AudioPack student such as LiveTalk"
+_TO_STREAM = f"; to stream, {_STUDENTS}"
 _ADAPTERS = (
     Neighbour(
         "a LoRA",
@@ -117,12 +120,12 @@ MULTITALK_AUDIO = Neighbour(
 _WAN_RELATIVES = (
     Neighbour(
         "a Wan 2.2 S2V speech-to-video model",
-        "load it with Load Diffusion Model and use core's WanSoundImageToVideo" + _USE_AS_STUDENT,
+        "load it with Load Diffusion Model and use core's WanSoundImageToVideo" + _TO_STREAM,
         _start("casual_audio_encoder.", "audio_injector."),
     ),
     Neighbour(
         "a HuMo model",
-        "load it with Load Diffusion Model and use core's WanHuMoImageToVideo" + _USE_AS_STUDENT,
+        "load it with Load Diffusion Model and use core's WanHuMoImageToVideo" + _TO_STREAM,
         _key("audio_proj.audio_proj_glob_1.layer.bias"),
     ),
     Neighbour(
@@ -155,29 +158,29 @@ _WAN_RELATIVES = (
     ),
     Neighbour(
         "a Wan image-to-video model",
-        "load it with Load Diffusion Model" + _USE_AS_STUDENT,
+        "load it with Load Diffusion Model" + _TO_STREAM,
         lambda shapes: _is_wan(shapes) and ("img_emb.proj.0.bias" in shapes or _wan_channels(36)(shapes)),
     ),
     Neighbour(
         "a Wan text-to-video model, which hears no audio",
-        "load it with Load Diffusion Model" + _USE_AS_STUDENT,
+        "load it with Load Diffusion Model" + _TO_STREAM,
         _is_wan,
     ),
     Neighbour(
         "a part of a Wan model, one shard of several",
-        "merge the shards into one file first",
+        "put all shards and their .index.json into one folder, and pick any of them",
         _is_shard,
     ),
 )
 _COMPANIONS = (
     Neighbour(
         "a Wan VAE",
-        "load it with Load VAE and pick a student here",
+        f"load it with Load VAE; in Load Student {_STUDENTS}",
         _key("decoder.middle.0.residual.0.gamma"),
     ),
     Neighbour(
         "a tiny preview VAE (TAEHV or TAESD)",
-        "load it with Load VAE and pick a student here",
+        f"load it with Load VAE; in Load Student {_STUDENTS}",
         lambda shapes: (
             "taesd_decoder.1.weight" in shapes
             or ("decoder.1.weight" in shapes and "encoder.0.weight" in shapes)
@@ -185,32 +188,32 @@ _COMPANIONS = (
     ),
     Neighbour(
         "a VAE of another model",
-        "pick a student here; the student itself needs the Wan 2.1 VAE",
+        _STUDENTS,
         _key("decoder.conv_in.weight", "first_stage_model.decoder.conv_in.weight"),
     ),
     Neighbour(
         "a T5 text encoder",
-        "load it with Load CLIP (type wan) and pick a student here",
+        f"load it with Load CLIP (type wan); in Load Student {_STUDENTS}",
         _key("encoder.block.0.layer.0.SelfAttention.q.weight", "token_embedding.weight"),
     ),
     Neighbour(
         "a CLIP vision model",
-        "load it with Load CLIP Vision and pick a student here",
+        f"load it with Load CLIP Vision; in Load Student {_STUDENTS}",
         _start("vision_model.", "visual.", "visual_projection."),
     ),
     Neighbour(
         "a CLIP text encoder",
-        "load it with Load CLIP and pick a student here",
+        f"load it with Load CLIP; in Load Student {_STUDENTS}",
         _start("text_model.", "transformer.text_model."),
     ),
     Neighbour(
         "a wav2vec2 speech encoder",
-        "load it with Load Audio Encoder, connect it to Encode Speech, and pick a student here",
+        f"load it with Load Audio Encoder, connect it to Encode Speech; in Load Student {_STUDENTS}",
         _start("feature_extractor.conv_layers.", "wav2vec2.feature_extractor.conv_layers."),
     ),
     Neighbour(
         "a Whisper speech encoder",
-        "LiveTalk and Lip Forcing hear through wav2vec2; pick a student here",
+        f"LiveTalk and Lip Forcing hear through wav2vec2; in Load Student {_STUDENTS}",
         _key("model.encoder.embed_positions.weight", "encoder.embed_positions.weight"),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from talkstream.model_loaders import build, companions
 from talkstream.model_loaders.build import open_student
 from talkstream.tests import fakes, layouts
 
@@ -20,6 +21,8 @@ WRONG_FILES = {
     "an InfiniteTalk or MultiTalk audio patch": dict.fromkeys(layouts.multitalk_audio(layers=2), (2,)),
 }
 
+PARTS_OF_A_STUDENT = {"a LoRA", "an InfiniteTalk or MultiTalk audio patch"}
+
 
 def sentence_for(path) -> str:
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
@@ -34,6 +37,27 @@ def sentence_for(path) -> str:
 def test_another_kind_of_file(tmp_path, kind):
     path = fakes.write_layout(tmp_path / "student.safetensors", WRONG_FILES[kind])
     assert f"is {kind}" in sentence_for(path)
+
+
+@pytest.mark.parametrize("kind", sorted(WRONG_FILES.keys() - PARTS_OF_A_STUDENT))
+def test_where_to_get_a_student(tmp_path, kind):
+    sentence = sentence_for(fakes.write_layout(tmp_path / "student.safetensors", WRONG_FILES[kind]))
+    assert "model.safetensors of GAIR/LiveTalk-1.3B-V0.1" in sentence
+    assert "models/diffusion_models" in sentence
+
+
+def test_where_to_get_the_rest_of_a_student(tmp_path, monkeypatch):
+    """Known by its width and channels; here the tiny one passes for the published one."""
+    assert companions.published_as(dim=1536, in_dim=33) is companions.LIVETALK
+    assert companions.published_as(dim=1536, in_dim=65) is None
+    monkeypatch.setattr(
+        build,
+        "published_as",
+        lambda *, dim, in_dim: companions.LIVETALK if (dim, in_dim) == (128, 33) else None,
+    )
+    layout = dict(list(STUDENT.items())[:-3])
+    sentence = sentence_for(fakes.write_layout(tmp_path / "student.safetensors", layout))
+    assert sentence.endswith(companions.LIVETALK.line())
 
 
 def test_another_kind_of_file_behind_a_wrapper(tmp_path):
