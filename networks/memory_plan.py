@@ -7,29 +7,71 @@ from dataclasses import dataclass
 from torch import nn
 
 from .cache_spec import CacheSpec
+from .eight_bit import token_bytes
+from .staged_cache import stage_count
 
 _KEPT_FRAMES = 2  # of its input, by a causal convolution of length three
-_GB = 1e9
+GB = 1e9
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes: of the weights, of the KV cache, and of the frames that the decoder carries from chunk to chunk."""
+    """Bytes: of the weights, of the KV cache on the device, and of the frames that the decoder carries along.
+
+    work: for one chunk in the making; away: of the KV cache in main memory, where its past is kept there.
+    """
 
     weights: int
     cache: int
     decoder: int
+    work: int = 0
+    away: int = 0
+
+    @property
+    def beside(self) -> int:
+        """What the device holds beside the weights."""
+        return self.cache + self.decoder + self.work
 
     @property
     def total(self) -> int:
-        """All three."""
-        return self.weights + self.cache + self.decoder
+        """All of it, but for the work."""
+        return self.weights + self.cache + self.decoder + self.away
 
     def __str__(self) -> str:
         """One line in GB (10^9 bytes)."""
-        parts = (("weights", self.weights), ("KV cache", self.cache), ("VAE cache", self.decoder))
-        told = " + ".join(f"{name} {size / _GB:.2f}" for name, size in parts)
-        return f"memory {self.total / _GB:.2f} GB: {told}"
+        parts = [("weights", self.weights), ("KV cache", self.cache), ("VAE cache", self.decoder)]
+        if self.away:
+            parts.insert(2, ("its past in main memory", self.away))
+        told = " + ".join(f"{name} {size / GB:.2f}" for name, size in parts)
+        return f"memory {self.total / GB:.2f} GB: {told}"
+
+
+@dataclass(frozen=True)
+class CacheBytes:
+    """Bytes of a KV cache: on the device, and in main memory where its past is kept there."""
+
+    device: int
+    main_memory: int = 0
+
+
+def placed_bytes(
+    spec: CacheSpec,
+    *,
+    layers: int,
+    dim: int,
+    heads: int,
+    tokens: int,
+    itemsize: int,
+    eight_bit: bool = False,
+    in_main_memory: bool = False,
+) -> CacheBytes:
+    """Exact sizes of what ``kv_cache.make_cache`` makes. tokens: per latent; itemsize: of the network's numbers."""
+    sizes = {"layers": layers, "dim": dim, "tokens": tokens, "itemsize": itemsize}
+    if not eight_bit and not in_main_memory:
+        return CacheBytes(spec.bytes(**sizes))
+    kept = spec.kept_bytes(**sizes, token_bytes=token_bytes(dim, heads) if eight_bit else itemsize * dim)
+    stages = stage_count("cpu" if in_main_memory else None) * 2 * itemsize * dim * tokens * spec.window
+    return CacheBytes(stages, kept) if in_main_memory else CacheBytes(stages + kept)
 
 
 def weight_bytes(module: nn.Module, *, itemsize: int | None = None) -> int:

@@ -10,10 +10,11 @@ from torch import Tensor
 from ..audio.rates import latents_for_frames
 from ..samplers.noise import GivenNoise, SeededNoise
 from ..streaming.running import LATENT_CHANNELS
+from .budget import stream_bytes
 from .host import memory, progress
 from .host.guided import ClipSampler, GuidedNetwork, SamplerCall, empty_latent
 from .plan import changed_cache, stream_of
-from .sessions import open_session, stream_bytes
+from .sessions import open_session
 from .stages import SAMPLER, stage
 from .types import CacheChoice, Reference, Speech, Stream
 from .voice import shown_frames

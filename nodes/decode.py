@@ -70,11 +70,12 @@ class DecodeStream(io.ComfyNode):
         tiny_latents: str = TINY_SCALES[0],
     ) -> io.NodeOutput:
         """Checks the VAEs against the student and shows what the run will hold in memory."""
+        from .budget import describe_memory
         from .host import progress
-        from .plan import plan_frames, plan_memory
+        from .plan import plan_frames
 
         frames = plan_frames(
             stream, vae, precision=precision, preview_vae=preview_vae, tiny_scale=tiny_latents.split(" ")[0]
         )
-        progress.show_text(str(plan_memory(frames)))
+        progress.show_text(describe_memory(frames))
         return io.NodeOutput(frames)

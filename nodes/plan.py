@@ -11,7 +11,6 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..networks.cache_spec import CacheSpec
-from ..networks.memory_plan import MemoryPlan
 from ..networks.profile import StudentProfile
 from ..samplers.schedule import Schedule
 from ..streaming.motion import MotionSpec
@@ -20,7 +19,6 @@ from .host import decoders
 from .host import vae as host_vae
 from .host.graft import profile_of, sentence_of, text_width
 from .host.takes import new_take
-from .sessions import cache_bytes
 from .types import CacheChoice, Frames, Reference, Speech, Stream
 from .voice import heard_samples
 
@@ -209,15 +207,4 @@ def plan_frames(
         frames=stream.spec.frames,
         preview_vae=preview_vae,
         tiny_scale=tiny_scale,
-    )
-
-
-def plan_memory(frames: Frames) -> MemoryPlan:
-    """What the run will hold: weights of all its models, KV cache, the decoder's carried frames."""
-    spec = frames.stream.spec
-    latent = {"latent_height": spec.latent_height, "latent_width": spec.latent_width}
-    return MemoryPlan(
-        weights=sum(model.model_size() for model in frames.get_models()),
-        cache=cache_bytes(frames.stream),
-        decoder=decoders.kept_bytes(frames.vae, dtype=frames.decoding_dtype, **latent),
     )

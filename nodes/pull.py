@@ -14,16 +14,14 @@ from ..samplers.noise import SeededNoise
 from ..streaming.replay import Replay
 from ..streaming.running import Latents, RunningStream
 from ..streaming.saved_run import SavedRun
+from .budget import check_memory, describe_memory, picture_bytes, run_bytes
 from .enlarge import enlargers_of
 from .host import memory, progress
-from .host import vae as host_vae
 from .host.finishing import FINISH
 from .host.pictures import to_picture
-from .host.upscale import upscale_bytes
 from .pace import Pace
 from .picturing import Decoder, preview_pictures, shown_pictures, student_pictures
-from .plan import plan_memory
-from .sessions import open_network, open_session, stream_bytes
+from .sessions import open_network, open_session
 from .stages import DECODE, STREAM, stage
 from .types import DecodedChunk, Frames
 
@@ -128,7 +126,7 @@ def pulling(
         device=stream.model.load_device,
     )
     pull = Pull(frames, node_id=node_id, prompt=prompt, replay=replay)
-    logger.info("%s", plan_memory(frames))
+    logger.info("%s", describe_memory(frames))
     with ExitStack() as stack:
         stack.callback(pull.close)
         stack.enter_context(FINISH.running(progress.executing_prompt(), node_id))
@@ -148,6 +146,7 @@ def open_models(pull: Pull, frames: Frames, stack: ExitStack) -> None:
         if whole:
             memory.load_together(frames.picture_models(), extra_bytes=picture_bytes(frames))
         else:
+            check_memory(frames)
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
             resident = [stream.model, *stream.reference.get_models(), *frames.picture_models()]
             pull.residency = memory.Residency(resident)
@@ -159,17 +158,3 @@ def open_models(pull: Pull, frames: Frames, stack: ExitStack) -> None:
             pull.session = stack.enter_context(session)
         pull.decoder = stack.enter_context(shown_pictures(frames, own))
         pull.preview_decoder = stack.enter_context(preview_pictures(frames))
-
-
-def picture_bytes(frames: Frames) -> int:
-    """Memory to decode one latent and to enlarge its pictures."""
-    spec = frames.stream.spec
-    decoder = host_vae.decode_bytes(
-        frames.vae, latents=1, latent_height=spec.latent_height, latent_width=spec.latent_width
-    )
-    return decoder + max((upscale_bytes(model) for model in frames.upscalers), default=0)
-
-
-def run_bytes(frames: Frames) -> int:
-    """Memory beside the weights: KV cache, one chunk's activations, and what pictures need."""
-    return picture_bytes(frames) + stream_bytes(frames.stream)

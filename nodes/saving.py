@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from ..streaming.fingerprint import UnknownValueError
 from ..streaming.saved_run import SavedRun
+from .budget import cache_dtype
 from .host import saved_runs
 from .host.identity import fingerprint
-from .sessions import cache_dtype
 from .types import Frames, Stream
 
 logger = logging.getLogger(__name__)

@@ -65,6 +65,31 @@ def load_together(patchers: Iterable[ModelPatcher], *, extra_bytes: int) -> None
     comfy.model_management.load_models_gpu(list(patchers), memory_required=extra_bytes)
 
 
+def room(device: torch.device) -> int:
+    """Bytes that a run can have there: what is free, and what models hold that the host can move away."""
+    free = comfy.model_management.get_free_memory(device)
+    if comfy.model_management.is_device_cpu(device):
+        return int(free)
+    held = (
+        model.model_loaded_memory()
+        for model in comfy.model_management.current_loaded_models
+        if model.device == device and model.model is not None
+    )
+    return int(free + sum(held))
+
+
+def held_by_others(device: torch.device, patchers: Iterable[ModelPatcher]) -> int:
+    """Bytes there of models that are loaded and not among these: text encoders and CLIP vision, after their work."""
+    own = list(patchers)
+    return sum(
+        loaded.model_loaded_memory()
+        for loaded in comfy.model_management.current_loaded_models
+        if loaded.device == device
+        and loaded.model is not None
+        and not any(loaded.model.is_clone(patcher) for patcher in own)
+    )
+
+
 class Residency:
     """Keeps models on their devices through a long run.
 

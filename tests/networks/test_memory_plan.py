@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from talkstream.networks.causal_vae import CausalVAE, VAEConfig
-from talkstream.networks.kv_cache import RingKVCache
-from talkstream.networks.memory_plan import MemoryPlan, cache_bytes, decoder_bytes, weight_bytes
+from talkstream.networks.kv_cache import RingKVCache, make_cache
+from talkstream.networks.memory_plan import (
+    CacheBytes,
+    MemoryPlan,
+    cache_bytes,
+    decoder_bytes,
+    placed_bytes,
+    weight_bytes,
+)
+from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.profile import LIPFORCING, LIVETALK
 from talkstream.networks.wan import WanConfig, WanModel
 from talkstream.streaming.decoder import StreamingDecoder
@@ -46,6 +54,40 @@ def test_a_tiny_run_holds_what_was_planned(profile, dtype):
     for part in ("weights", "cache", "decoder"):
         assert getattr(planned, part) == pytest.approx(getattr(measured, part), rel=0.02), part
     assert planned.total == pytest.approx(measured.total, rel=0.02)
+
+
+@pytest.mark.parametrize("in_main_memory", [False, True])
+@pytest.mark.parametrize("eight_bit", [False, True])
+@pytest.mark.parametrize("profile", [LIVETALK, ECHOTORRENT], ids=lambda profile: profile.name)
+def test_a_placed_cache_has_the_planned_bytes(profile, eight_bit, in_main_memory):
+    """Exactly, on the device and away from it."""
+    sizes, how = {"layers": 3, "dim": 24, "heads": 2}, {"eight_bit": eight_bit}
+    planned = placed_bytes(
+        profile.cache_spec, **sizes, **how, tokens=2, itemsize=2, in_main_memory=in_main_memory
+    )
+    home = "cpu" if in_main_memory else None
+    cache = make_cache(profile.cache_spec, **sizes, **how, grid=(1, 2), dtype=torch.bfloat16, home=home)
+    if isinstance(cache, RingKVCache):
+        measured = CacheBytes(cache.size_bytes)
+    elif in_main_memory:
+        measured = CacheBytes(cache.stage_bytes, cache.kept_bytes)
+    else:
+        measured = CacheBytes(cache.stage_bytes + cache.kept_bytes)
+    assert planned == measured
+
+
+def test_echotorrent_at_the_published_size():
+    """14B at 400x720 in bf16: 22.3 GiB on the device, or 0.7 and 21.5 in main memory; in 8 bit half."""
+    sizes = {"layers": 40, "dim": 5120, "heads": 40, "tokens": 25 * 45, "itemsize": 2}
+
+    def gib(**how: bool) -> tuple[float, float]:
+        placed = placed_bytes(ECHOTORRENT.cache_spec, **sizes, **how)
+        return round(placed.device / 2**30, 1), round(placed.main_memory / 2**30, 1)
+
+    assert gib() == (22.3, 0.0)
+    assert gib(eight_bit=True) == (11.8, 0.0)
+    assert gib(in_main_memory=True) == (0.7, 21.5)
+    assert gib(in_main_memory=True, eight_bit=True) == (0.7, 11.5)
 
 
 def test_a_14b_student_is_planned_without_weights():

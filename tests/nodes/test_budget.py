@@ -1,0 +1,94 @@
+"""What a run needs, and the sentence for one that cannot have it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from talkstream.tests.fakes import write_tiny_wan_vae
+from talkstream.tests.nodes.model_files import write_students
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def frames(host, tmp_path_factory):
+    """A second of the tiny student."""
+    import comfy.sd
+    import comfy.utils
+
+    from talkstream.nodes.host.student import load_student
+    from talkstream.nodes.plan import plan_frames, plan_stream
+    from talkstream.nodes.portrait import encode_portrait
+    from talkstream.nodes.voice import prepare_speech
+
+    folder = tmp_path_factory.mktemp("budget")
+    write_students(folder)
+    write_tiny_wan_vae(folder / "vae.safetensors")
+    model, _ = load_student(folder / "tiny.safetensors", profile="auto", precision="fp32")
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(folder / "vae.safetensors"), safe_load=True))
+    audio = {"waveform": torch.zeros(1, 1, 16000), "sample_rate": 16000}
+    speech = prepare_speech(model, audio, encoder=None, window="auto", limit_seconds=0.0)
+    picture = torch.zeros(1, 32, 32, 3)
+    reference, _ = encode_portrait(model, vae, picture, width=0, height=0, fit="cover (crop)")
+    stream = plan_stream(model, speech, reference, conditioning=None, sigmas=None, cache=None, seed=1)
+    return plan_frames(stream, vae, precision="auto")
+
+
+def test_the_plan_is_what_the_run_holds(frames):
+    """Cache: 4 layers, [3 sink + 3 history + 3 chunk], keys, values and unrotated sink keys of 4 tokens of 128."""
+    from talkstream.nodes.budget import plan_memory
+    from talkstream.nodes.types import CacheChoice
+
+    plan = plan_memory(frames)
+    assert plan.cache == 4 * 4 * 128 * 4 * (2 * 9 + 3)
+    assert plan.weights == sum(model.model_size() for model in frames.get_models()) > 0
+    eight = plan_memory(frames, CacheChoice(eight_bit=True))
+    assert eight.cache == 4 * 4 * (2 * 6 * (128 + 4) + 2 * 3 * 4 * 128) + 2 * 4 * 4 * 128 * 9
+    away = plan_memory(frames, CacheChoice(in_main_memory=True))
+    assert (away.cache, away.away) == (4 * 4 * 4 * 128 * 9, 4 * 4 * 128 * 4 * 2 * 9)
+
+
+def test_other_models_are_told(frames, monkeypatch):
+    """Those of the run are not among them."""
+    import comfy.model_management
+
+    from talkstream.nodes import budget
+
+    comfy.model_management.load_models_gpu(frames.get_models())
+    device = frames.stream.model.load_device
+    everything = budget.memory.held_by_others(device, [])
+    others = budget.memory.held_by_others(device, frames.get_models())
+    assert everything - others == sum(model.loaded_size() for model in frames.get_models()) > 0
+    monkeypatch.setattr(budget.memory, "held_by_others", lambda device, patchers: 11_400_000_000)
+    assert budget.describe_memory(frames).endswith("such as text and CLIP encoders, hold 11.40 GB")
+
+
+def test_a_run_that_fits_to_the_byte_starts(frames, monkeypatch):
+    from talkstream.nodes import budget
+
+    plan = budget.plan_memory(frames)
+    monkeypatch.setattr(budget.memory, "room", lambda device: plan.beside)
+    budget.check_memory(frames)
+    monkeypatch.setattr(budget.memory, "room", lambda device: plan.beside - 1)
+    with pytest.raises(
+        ValueError, match=r"needs .* GB of main memory .* set KV Cache to dtype '8 bit' .*text enc"
+    ):
+        budget.check_memory(frames)
+    monkeypatch.setattr(budget.memory, "room", lambda device: 1000)
+    with pytest.raises(ValueError, match="choose a smaller size in Encode Reference"):
+        budget.check_memory(frames)
+
+
+def test_a_small_card_is_told_its_settings(frames):
+    """Only those that fit, and the sentence names the memory that is short."""
+    from talkstream.nodes.budget import Room, plan_memory, refusal
+
+    plan = plan_memory(frames)
+    card = Room(plan.beside - 1, 10**9, same=False)
+    text = refusal(frames, plan, card)
+    assert f"GB of {frames.stream.model.load_device} beside its weights" in text
+    assert "placement 'main memory' (" in text and "dtype '8 bit' (" in text and "text encoder" not in text
+    nothing_away = refusal(frames, plan, Room(plan.beside - 1, 100, same=False))
+    assert "main memory'" not in nothing_away and "dtype '8 bit' (" in nothing_away
+    assert refusal(frames, plan, Room(100, 100, same=False)).endswith("smaller size in Encode Reference")
