@@ -52,7 +52,7 @@ TABLE = {
     "streaming": rule("networks audio samplers", "torch numpy"),
     "training": rule(ALL_ENGINE, "torch numpy einops safetensors librosa accelerate yaml PIL av"),
     "benchmarks": rule(
-        f"{ALL_ENGINE} training cli devtools", "torch numpy einops safetensors librosa av PIL"
+        f"{ALL_ENGINE} training cli devtools tests", "torch numpy einops safetensors librosa av PIL"
     ),
     "nodes": rule(f"{ALL_ENGINE} nodes/host", "torch numpy typing_extensions", host="comfy_api"),
     "nodes/host": rule("networks model_loaders streaming audio nodes", "torch numpy PIL aiohttp", host="all"),
