@@ -47,8 +47,9 @@ class Recipe:
     """A complete run. Folders are relative to the folder that training is started in.
 
     folder: checkpoints and logs. data, held_out: what is drawn for it, and where. versions: augmented versions of each
-    clip's speech. codec, start: earlier runs that this one builds on. export_codec, export_student: files
-    that it writes at its end.
+    clip's speech. lip_sync: the student sees the clips and learns to dub them; every clip is drawn once more with
+    another one's voice. codec: of an earlier run. start: finished stage of an earlier run that this one goes on from.
+    export_codec, export_student: files that it writes at its end.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Recipe:
     held_out_folder: Path
     stages: tuple[StageRecipe, ...]
     versions: int = 4
+    lip_sync: bool = False
     codec: Path | None = None
     start: Path | None = None
     export_codec: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from ..audio.mel import MelFrontEnd, MelSettings
 from ..networks.audio_pack import FRAMES_PER_LATENT
 from ..networks.causal_vae import CausalVAE, normalise_latents
 from ..networks.speech_encoder import MEL_PER_FRAME
+from ..streaming.mouth_mask import MouthMask
 from .augment import augment
 from .codec import to_tensor
+from .conditions import Condition, LipSyncCondition, PortraitCondition
 from .export import fold_latent_statistics
 from .world.dataset import Dataset
 
@@ -23,22 +25,41 @@ from .world.dataset import Dataset
 class LatentBank:
     """Whole clips: latents (N, C, T, H, W) float16 in student units, mel (N, V, 4F, bins) float16 with V versions of
     the same speech (the first is clean), mouth (N, F, 5) float32; F = 4T - 3.
+
+    For lip sync also source, the latents of the video that the clip dubs, and masked, those of that video with its
+    mouth blanked; both like latents.
     """
 
     latents: np.ndarray
     mel: np.ndarray
     mouth: np.ndarray
+    source: np.ndarray | None = None
+    masked: np.ndarray | None = None
+
+    def condition(self, clips: np.ndarray, latents: int) -> Condition:
+        """What the student sees of these clips beside the noise, cut to a number of latents."""
+        if self.source is None or self.masked is None:
+            return PortraitCondition(_float(self.latents[clips][:, :, :1]))
+        seen = (_float(array[clips][:, :, :latents]) for array in (self.source, self.masked))
+        return LipSyncCondition(*seen, MouthMask.drawn().latents(*self.latents.shape[-2:]))
 
 
 @torch.no_grad()
+def encode_pixels(vae: CausalVAE, pixels_BCTHW: Tensor) -> Tensor:
+    """Frames in [-1, 1] -> raw latents (B, C, T, h, w) float32."""
+    device = vae.conv1.weight.device
+    with torch.autocast(device.type, torch.bfloat16):
+        return vae.encode(pixels_BCTHW.to(device)).float().cpu()
+
+
+def encode_normalised(vae: CausalVAE, pixels_BCTHW: Tensor) -> Tensor:
+    """Frames in [-1, 1] -> latents in student units (B, C, T, h, w) float32; the codec's statistics are folded."""
+    return normalise_latents(encode_pixels(vae, pixels_BCTHW))
+
+
 def encode_clips(vae: CausalVAE, frames: np.ndarray) -> Tensor:
     """(N, F, H, W, 3) uint8 -> raw latents (N, C, T, h, w) float32, clip by clip."""
-    device = vae.conv1.weight.device
-    latents = []
-    for clip in frames:
-        with torch.autocast(device.type, torch.bfloat16):
-            latents.append(vae.encode(to_tensor(clip[None]).to(device)).float().cpu())
-    return torch.cat(latents)
+    return torch.cat([encode_pixels(vae, to_tensor(clip[None])) for clip in frames])
 
 
 def freeze_codec(vae: CausalVAE, frames: np.ndarray) -> None:
@@ -59,36 +80,58 @@ def mel_versions(samples: np.ndarray, front_end: MelFrontEnd, *, versions: int, 
 def make_latent_bank(data: Dataset, vae: CausalVAE, mel: MelSettings, *, versions: int) -> LatentBank:
     """Encode every clip with a codec whose statistics are folded."""
     front_end = MelFrontEnd(mel)
-    latents = [normalise_latents(encode_clips(vae, clip[None]))[0].half().numpy() for clip in data.frames]
+    latents = [encode_normalised(vae, to_tensor(clip[None])) for clip in data.frames]
     spectra = [
         mel_versions(samples, front_end, versions=versions, seed=index)
         for index, samples in enumerate(data.samples)
     ]
-    return LatentBank(np.stack(latents), np.stack(spectra), np.array(data.mouth))
+    return LatentBank(_stacked(latents), np.stack(spectra), np.array(data.mouth))
+
+
+def make_lipsync_bank(
+    data: Dataset, dubbed: Dataset, vae: CausalVAE, mel: MelSettings, *, versions: int
+) -> LatentBank:
+    """Encode clips, the same with their mouths blanked, and what generate_dubbed drew of them."""
+    bank = make_latent_bank(dubbed, vae, mel, versions=versions)
+    mask = MouthMask.drawn()
+    source = [encode_normalised(vae, to_tensor(clip[None])) for clip in data.frames]
+    masked = [encode_normalised(vae, mask.blank(to_tensor(clip[None]))) for clip in data.frames]
+    return replace(bank, source=_stacked(source), masked=_stacked(masked))
+
+
+def _stacked(latents: list[Tensor]) -> np.ndarray:
+    """Latents (1, ...) of clips -> (N, ...) float16."""
+    return torch.cat(latents).half().numpy()
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array).float()
 
 
 def save_bank(path: Path, bank: LatentBank) -> None:
     """Write a bank as one npz file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, latents=bank.latents, mel=bank.mel, mouth=bank.mouth)
+    arrays = {item.name: getattr(bank, item.name) for item in fields(bank)}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
 def load_bank(path: Path) -> LatentBank:
     """Read what save_bank wrote."""
     with np.load(path) as arrays:
-        return LatentBank(arrays["latents"], arrays["mel"], arrays["mouth"])
+        return LatentBank(**arrays)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips for one update: latents (B, C, T, H, W), mel (B, 4F, bins), both float32."""
+    """Clips for one update: latents (B, C, T, H, W), mel (B, 4F, bins), and what lies beside the noise; float32."""
 
     latents: Tensor
     mel: Tensor
+    condition: Condition
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return Batch(self.latents.to(device), self.mel.to(device))
+        return Batch(self.latents.to(device), self.mel.to(device), self.condition.to(device))
 
 
 def draw_batch(bank: LatentBank, random: np.random.Generator, *, clips: int, latents: int) -> Batch:
@@ -96,5 +139,8 @@ def draw_batch(bank: LatentBank, random: np.random.Generator, *, clips: int, lat
     chosen = random.integers(len(bank.latents), size=clips)
     versions = random.integers(bank.mel.shape[1], size=clips)
     mel_frames = (FRAMES_PER_LATENT * latents - 3) * MEL_PER_FRAME
-    pictures = torch.from_numpy(bank.latents[chosen][:, :, :latents]).float()
-    return Batch(pictures, torch.from_numpy(bank.mel[chosen, versions][:, :mel_frames]).float())
+    return Batch(
+        latents=_float(bank.latents[chosen][:, :, :latents]),
+        mel=_float(bank.mel[chosen, versions][:, :mel_frames]),
+        condition=bank.condition(chosen, latents),
+    )

@@ -20,11 +20,11 @@ from ..samplers.flow_matching import add_noise, velocity_target, x0_from_velocit
 from ..samplers.schedule import TIMESTEP_SCALE, Schedule, shift_sigma
 from .data import Batch, LatentBank, draw_batch
 from .ema import ExponentialAverage
-from .finetune import Sequence, mask_of
+from .finetune import Sequence
 from .losses import dmd_gradient, gradient_loss, weighted_mse
 from .muon import make_optimisers
 from .rollout import Rollout, roll_out
-from .student import TrainableStudent, clamp_first, importance, network_input
+from .student import TrainableStudent, importance
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class DistilStage:
         with torch.autocast(self._device.type, torch.bfloat16):
             tokens = self.student.audio_tokens(batch.mel)
         rollout = Rollout(
-            self.student, schedule=self._schedule, cache=self._cache, reference_BC1HW=batch.latents[:, :, :1],
+            self.student, schedule=self._schedule, cache=self._cache, condition=batch.condition,
             tokens_BTE=tokens, generator=generator,
         )  # fmt: skip
         before = roll_out(rollout, target) if target else batch.latents[:, :, :0]
@@ -111,16 +111,14 @@ class DistilStage:
     ) -> Tensor:  # fmt: skip
         """Velocity of the last chunk at noise level sigma (B,), given the clean chunks before it."""
         chunk = self._cache.chunk
-        reference = batch.latents[:, :, :1]
-        x = torch.cat([window[:, :, :-chunk], noisy], dim=2)
-        x = clamp_first(x, reference) if indices[0] == 0 else x
+        x = batch.condition.clamp(torch.cat([window[:, :, :-chunk], noisy], dim=2))
         level = x.new_zeros(x.shape[0], x.shape[2])
         level[:, -chunk:] = sigma[:, None]
         length = x.shape[2] * self._mask.shape[0] // (3 * chunk)
         with torch.autocast(self._device.type, torch.bfloat16):
             tokens = network.audio_tokens(batch.mel)[:, indices]
             output = network.network(
-                network_input(x, reference, mask_of(indices).to(x)),
+                torch.cat([x, batch.condition.channels(indices)], dim=1),
                 timestep_BT=TIMESTEP_SCALE * level,
                 text_BMD=network.null_text(1),
                 audio_tokens_BTE=tokens if hears else torch.zeros_like(tokens),
@@ -137,11 +135,11 @@ class DistilStage:
         noise = torch.randn(current.shape, generator=generator).to(current)
         return add_noise(current, noise, sigma.view(-1, 1, 1, 1, 1)), noise, sigma
 
-    def _chunk_weight(self, target: int, like: Tensor) -> Tensor:
+    def _chunk_weight(self, target: int, batch: Batch) -> Tensor:
         weight = self._importance.expand(1, 1, self._cache.chunk, -1, -1).clone()
-        if target == 0:
-            weight[:, :, 0] = 0.0  # the clamped reference
-        return weight.to(like)
+        if target == 0 and batch.condition.clamped:
+            weight[:, :, 0] = 0.0
+        return weight.to(batch.latents)
 
     def _student_loss(
         self, batch: Batch, before: Tensor, current: Tensor, target: int, random: np.random.Generator,
@@ -150,7 +148,7 @@ class DistilStage:
         s = self.settings
         first = target * self._cache.chunk
         truth = batch.latents[:, :, first : first + self._cache.chunk]
-        weight = self._chunk_weight(target, current)
+        weight = self._chunk_weight(target, batch)
         regression = weighted_mse(current, truth, weight)
         with torch.no_grad():
             window, indices = self._window(before, current.detach(), target)
@@ -174,7 +172,7 @@ class DistilStage:
         window, indices = self._window(before, current, target)
         noisy, noise, sigma = self._noised(current, random, generator)
         output = self._score(self._fake, window, noisy, sigma, batch, indices)
-        return weighted_mse(output, velocity_target(current, noise), self._chunk_weight(target, current))
+        return weighted_mse(output, velocity_target(current, noise), self._chunk_weight(target, batch))
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One update of the student on one chunk of its own rollout, then of the fake score."""

@@ -23,7 +23,7 @@ from .data import Batch, LatentBank, draw_batch
 from .ema import ExponentialAverage
 from .losses import weighted_mse
 from .muon import make_optimisers
-from .student import TrainableStudent, clamp_first, importance, network_input
+from .student import TrainableStudent, importance, widen_input
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,11 @@ class FinetuneStage:
         tokens = (height // 2) * (width // 2)
         self._mask = chunk_causal_mask(cache, 3 * cache.chunk, tokens, device=device)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with the weights of a student that may see fewer input channels, its speech encoder among them."""
+        self.student.load_state_dict(widen_input(weights, self.student.network.in_dim))
+        self.average = ExponentialAverage(self.student, decay=self.settings.ema_decay)
+
     def _causal_loss(self, batch: Batch, random: np.random.Generator, generator: torch.Generator) -> Tensor:
         s, chunk = self.settings, self._cache.chunk
         clip_chunks = batch.latents.shape[2] // chunk
@@ -152,23 +157,23 @@ class FinetuneStage:
     ) -> Tensor:
         chosen = sequence.latents()
         x0 = batch.latents[:, :, chosen]
-        reference = batch.latents[:, :, :1]
         noise = torch.randn(x0.shape, generator=generator).to(x0)
         sigma_BT = sigma_BN.to(x0).repeat_interleave(sequence.chunk, dim=1)
-        noisy = clamp_first(add_noise(x0, noise, sigma_BT[:, None, :, None, None]), reference)
+        noisy = batch.condition.clamp(add_noise(x0, noise, sigma_BT[:, None, :, None, None]))
         kept = torch.from_numpy(random.random(len(x0)) >= self.settings.audio_dropout)
         kept = kept.to(x0.device)
         with torch.autocast(x0.device.type, torch.bfloat16):
             tokens = self.student.audio_tokens(batch.mel)[:, chosen] * kept[:, None, None]
             output = self.student.network(
-                network_input(noisy, reference, mask_of(chosen).to(x0)),
+                torch.cat([noisy, batch.condition.channels(chosen)], dim=1),
                 timestep_BT=TIMESTEP_SCALE * sigma_BT,
                 text_BMD=self.student.null_text(1),
                 audio_tokens_BTE=tokens,
                 attention_mask_LL=mask,
             )
         weight = learn_BN.to(x0).repeat_interleave(sequence.chunk, dim=1)
-        weight[:, 0] = 0.0  # the clamped reference
+        if batch.condition.clamped:
+            weight[:, 0] = 0.0
         weight = weight[:, None, :, None, None] * self._importance
         return weighted_mse(output.float(), velocity_target(x0, noise), weight)
 
@@ -210,11 +215,6 @@ class FinetuneStage:
         """Inverse of state_dict."""
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
-
-
-def mask_of(latents: list[int]) -> Tensor:
-    """Mask channel per latent: 0 for the stream's latent 0, 1 for all others."""
-    return torch.tensor([0.0 if index == 0 else 1.0 for index in latents])
 
 
 def _keeps_adam(name: str) -> bool:

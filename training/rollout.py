@@ -10,11 +10,12 @@ from torch import Tensor
 from ..networks.kv_cache import CLEAN_PASS, CacheSpec, GrowingKVCache
 from ..samplers.few_step import denoise_chunk
 from ..samplers.schedule import Schedule
-from .student import TrainableStudent, clamp_first, network_input
+from .conditions import Condition
+from .student import TrainableStudent
 
 
 class Rollout:
-    """One batch of streams under way: cache, reference, audio tokens. Chunks are made one after another."""
+    """One batch of streams under way: cache, condition, audio tokens. Chunks are made one after another."""
 
     def __init__(
         self,
@@ -22,14 +23,14 @@ class Rollout:
         *,
         schedule: Schedule,
         cache: CacheSpec,
-        reference_BC1HW: Tensor,
+        condition: Condition,
         tokens_BTE: Tensor,
         generator: torch.Generator,
     ) -> None:
         """tokens_BTE: audio tokens of the whole clip; every stream starts at latent 0."""
         self._student, self._schedule, self._spec = student, schedule, cache
-        self._reference, self._tokens, self._generator = reference_BC1HW, tokens_BTE, generator
-        batch, _, _, height, width = reference_BC1HW.shape
+        self._condition, self._tokens, self._generator = condition, tokens_BTE, generator
+        batch, _, _, height, width = condition.reference_BC1HW.shape
         network = student.network
         self._cache = GrowingKVCache(
             cache, layers=len(network.blocks), dim=network.dim, heads=network.num_heads,
@@ -45,8 +46,8 @@ class Rollout:
         self._cache.begin_chunk(latents)
         noise = self._noise(latents)
         clamp: Callable[[Tensor], Tensor] | None = None
-        if first == 0:
-            clamp = self._clamp
+        if first == 0 and self._condition.clamped:
+            clamp = self._condition.clamp
 
         def velocity(x: Tensor, timestep: float, step: int) -> Tensor:
             self._cache.begin_pass(step)
@@ -62,19 +63,17 @@ class Rollout:
         self._cache.end_chunk()
         return result
 
-    def _clamp(self, x: Tensor) -> Tensor:
-        return clamp_first(x, self._reference)
-
     def _noise(self, latents: int) -> Tensor:
-        b, c, _, h, w = self._reference.shape
-        return torch.randn((b, c, latents, h, w), generator=self._generator).to(self._reference)
+        b, c, _, h, w = self._condition.reference_BC1HW.shape
+        drawn = torch.randn((b, c, latents, h, w), generator=self._generator)
+        return drawn.to(self._condition.reference_BC1HW)
 
     def _network(self, x: Tensor, timestep: float, *, first: int) -> Tensor:
         latents = x.shape[2]
-        mask = torch.tensor([0.0 if first + i == 0 else 1.0 for i in range(latents)], device=x.device)
+        known = self._condition.channels(range(first, first + latents))
         with torch.autocast(x.device.type, torch.bfloat16):
             flow = self._student.network(
-                network_input(x, self._reference, mask),
+                torch.cat([x, known], dim=1),
                 timestep_BT=x.new_full((x.shape[0], 1), timestep),
                 text_BMD=self._student.null_text(1),
                 audio_tokens_BTE=self._tokens[:, first : first + latents],

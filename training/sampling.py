@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,15 @@ from torch import Tensor
 
 from ..audio.mel import MelFrontEnd
 from ..networks.audio_pack import FRAMES_PER_LATENT
-from ..networks.causal_vae import CausalVAE, VAEConfig, denormalise_latents, normalise_latents
+from ..networks.causal_vae import CausalVAE, VAEConfig, denormalise_latents
 from ..networks.profile import METADATA_KEY, StudentProfile
 from ..networks.speech_encoder import MEL_PER_FRAME
 from ..samplers.schedule import Schedule
 from ..streaming.decoder import StreamingDecoder
+from ..streaming.mouth_mask import MouthMask
 from .codec import to_tensor
+from .conditions import Condition, LipSyncCondition, PortraitCondition
+from .data import encode_normalised
 from .mini import MEL, NETWORK, SPEECH
 from .rollout import Rollout
 from .student import TrainableStudent
@@ -43,11 +46,12 @@ def load_codec_file(path: Path) -> CausalVAE:
 
 
 def load_mini(student_file: Path, codec_file: Path) -> Mini:
-    """Read the two files of the Mini."""
+    """Read the two files of the Mini, or of its lip-sync sister."""
     with safe_open(student_file, "pt") as file:
         profile = StudentProfile.from_json(file.metadata()[METADATA_KEY])
-    student = TrainableStudent(NETWORK, SPEECH, torch.Generator().manual_seed(0))
     tensors = {name: tensor.float() for name, tensor in load_file(student_file).items()}
+    network = replace(NETWORK, in_dim=tensors["patch_embedding.weight"].shape[1])
+    student = TrainableStudent(network, SPEECH, torch.Generator().manual_seed(0))
     encoder = {
         k.removeprefix("speech_encoder."): v for k, v in tensors.items() if k.startswith("speech_encoder.")
     }
@@ -56,26 +60,43 @@ def load_mini(student_file: Path, codec_file: Path) -> Mini:
     return Mini(student.eval().requires_grad_(False), load_codec_file(codec_file), profile)
 
 
+def portrait_condition(mini: Mini, portrait: np.ndarray) -> PortraitCondition:
+    """A portrait (H, W, 3) uint8 as the student sees it."""
+    return PortraitCondition(encode_normalised(mini.vae, to_tensor(portrait[None, None])))
+
+
+def video_condition(mini: Mini, video: np.ndarray) -> LipSyncCondition:
+    """A video of aligned faces (F, H, W, 3) uint8 as the student sees it; its last frame fills the last chunk up."""
+    whole = FRAMES_PER_LATENT * _whole_latents(mini, len(video)) - 3
+    pixels = to_tensor(np.pad(video, ((0, whole - len(video)), *[(0, 0)] * 3), mode="edge")[None])
+    mask = MouthMask.drawn()
+    source, masked = (encode_normalised(mini.vae, frames) for frames in (pixels, mask.blank(pixels)))
+    return LipSyncCondition(source, masked, mask.latents(*source.shape[-2:]))
+
+
+def _whole_latents(mini: Mini, frames: int) -> int:
+    """Latents of as many whole chunks as these frames need."""
+    chunk = mini.profile.chunk
+    return -(-(frames + 3) // (FRAMES_PER_LATENT * chunk)) * chunk
+
+
 @torch.no_grad()
 def sample_latents(
-    mini: Mini, samples: np.ndarray, portrait: np.ndarray, *, frames: int, seed: int
+    mini: Mini, samples: np.ndarray, condition: Condition, *, frames: int, seed: int
 ) -> Tensor:
-    """Speech (S,) at 16 kHz and a portrait (H, W, 3) uint8 -> student latents (1, C, T, h, w), T whole chunks."""
-    chunk = mini.profile.chunk
-    latents = -(-(frames + 3) // (FRAMES_PER_LATENT * chunk)) * chunk
+    """Speech (S,) at 16 kHz and what is seen beside it -> student latents (1, C, T, h, w), T whole chunks."""
+    latents = _whole_latents(mini, frames)
     mel_frames = (FRAMES_PER_LATENT * latents - 3) * MEL_PER_FRAME
     needed = mel_frames * MEL.hop_samples
     heard = np.pad(samples, (0, max(0, needed - len(samples))))[:needed]
     mel = torch.from_numpy(MelFrontEnd(MEL).whole(heard))[None]
     with torch.autocast("cpu", torch.bfloat16):
         tokens = mini.student.audio_tokens(mel)
-        reference = mini.vae.encode(to_tensor(portrait[None, None]))
     rollout = Rollout(
         mini.student, schedule=Schedule.from_sigmas(mini.profile.sigmas), cache=mini.profile.cache_spec,
-        reference_BC1HW=normalise_latents(reference.float()), tokens_BTE=tokens,
-        generator=torch.Generator().manual_seed(seed),
+        condition=condition, tokens_BTE=tokens, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    return torch.cat([rollout.next_chunk() for _ in range(latents // chunk)], dim=2)
+    return torch.cat([rollout.next_chunk() for _ in range(latents // mini.profile.chunk)], dim=2)
 
 
 @torch.no_grad()
@@ -91,5 +112,13 @@ def sample_frames(
     mini: Mini, samples: np.ndarray, portrait: np.ndarray, *, frames: int, seed: int = 0
 ) -> np.ndarray:
     """Speech and portrait -> exactly this many frames (F, H, W, 3) uint8."""
-    latents = sample_latents(mini, samples, portrait, frames=frames, seed=seed)
+    condition = portrait_condition(mini, portrait)
+    latents = sample_latents(mini, samples, condition, frames=frames, seed=seed)
     return np.concatenate(list(decode_frames(mini.vae, latents)))[:frames]
+
+
+def dub_frames(mini: Mini, samples: np.ndarray, video: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Speech and a video of aligned faces (F, H, W, 3) uint8 -> the faces with another mouth, not yet pasted."""
+    condition = video_condition(mini, video)
+    latents = sample_latents(mini, samples, condition, frames=len(video), seed=seed)
+    return np.concatenate(list(decode_frames(mini.vae, latents)))[: len(video)]

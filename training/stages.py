@@ -7,16 +7,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..networks.causal_vae import CausalVAE, VAEConfig
+from ..networks.profile import StudentProfile
+from ..networks.wan import WanConfig
 from ..samplers.schedule import Schedule
 from .codec import CodecStage
 from .config import Recipe, StageRecipe
-from .data import LatentBank, freeze_codec, load_bank, make_latent_bank, save_bank
+from .data import LatentBank, freeze_codec, load_bank, make_latent_bank, make_lipsync_bank, save_bank
 from .dmd import DistilStage
 from .export import export_codec, export_student
 from .finetune import FinetuneStage
 from .mini import MEL, NETWORK, SIGMAS, SPEECH, mini_profile
+from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
 from .trainer import Stage
@@ -33,7 +37,8 @@ def build_stage(recipe: Recipe, index: int, *, device: torch.device) -> Stage:
     part = recipe.stages[index]
     before = recipe.stages[index - 1] if index else None
     makers = {
-        "codec": partial(_codec, before=before), "speech": _speech, "finetune": _finetune, "distil": _distil,
+        "codec": partial(_codec, before=before), "speech": _speech, "finetune": _finetune,
+        "distil": partial(_distil, before=before),
     }  # fmt: skip
     return makers[part.stage](recipe, part.settings, device=device)
 
@@ -48,7 +53,7 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
     if recipe.export_student is not None and isinstance(stage, (FinetuneStage, DistilStage)):
         stage.average.copy_to(stage.student)
         student = stage.student.cpu()
-        export_student(recipe.export_student, student.network, student.encoder, mini_profile())
+        export_student(recipe.export_student, student.network, student.encoder, _profile(recipe))
 
 
 def load_codec(recipe: Recipe) -> CausalVAE:
@@ -92,39 +97,70 @@ def _banks(recipe: Recipe) -> tuple[LatentBank, LatentBank]:
         path = recipe.folder / f"{name}_latents.npz"
         if not path.exists():
             log.info("encoding %s", folder)
-            save_bank(path, make_latent_bank(load(folder), load_codec(recipe), MEL, versions=versions))
+            save_bank(path, _encode(recipe, folder, versions=versions))
         banks.append(load_bank(path))
     return banks[0], banks[1]
 
 
+def dubbed_folder(folder: Path) -> Path:
+    """Where the clips of a folder lie that were drawn again with another voice."""
+    return folder.with_name(f"{folder.name}_dubbed")
+
+
+def _encode(recipe: Recipe, folder: Path, *, versions: int) -> LatentBank:
+    vae, clips = load_codec(recipe), load(folder)
+    if recipe.lip_sync:
+        return make_lipsync_bank(clips, load(dubbed_folder(folder)), vae, MEL, versions=versions)
+    return make_latent_bank(clips, vae, MEL, versions=versions)
+
+
+def _network(recipe: Recipe) -> WanConfig:
+    return LIPSYNC_NETWORK if recipe.lip_sync else NETWORK
+
+
+def _profile(recipe: Recipe) -> StudentProfile:
+    return lipsync_profile() if recipe.lip_sync else mini_profile()
+
+
 def _finetune(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
-    profile = mini_profile()
+    """Goes on from an earlier run's student, or starts anew behind this run's speech encoder."""
     stage = FinetuneStage(
         settings,
         *_banks(recipe),
-        network=NETWORK,
+        network=_network(recipe),
         speech=SPEECH,
-        cache=profile.cache_spec,
+        cache=_profile(recipe).cache_spec,
         sigmas=SIGMAS,
         device=device,
     )
+    if recipe.start is not None:
+        stage.start_from(_averaged(recipe.start))
+        return stage
     regressor = _stage_weights(recipe.folder / "speech", "regressor")
     encoder = {k.removeprefix("encoder."): v for k, v in regressor.items() if k.startswith("encoder.")}
     stage.student.encoder.load_state_dict(encoder)
     return stage
 
 
-def _distil(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
-    profile = mini_profile()
-    teacher = TrainableStudent(NETWORK, SPEECH, torch.Generator().manual_seed(0))
-    start = recipe.start or recipe.folder / "finetune"
-    teacher.load_state_dict(_stage_weights(start, "student"))
-    average = _stage_weights(start, "average")
-    teacher.load_state_dict({k: v for k, v in average.items() if k != "updates"}, strict=False)
+def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
+    """Distils the stage before it, or where it is the first, an earlier run's."""
+    start = recipe.start if before is None else recipe.folder / before.folder
+    if start is None:
+        raise ValueError(
+            "the recipe begins with distil; set start: to the folder of a finished finetune stage"
+        )
+    teacher = TrainableStudent(_network(recipe), SPEECH, torch.Generator().manual_seed(0))
+    teacher.load_state_dict(_averaged(start))
     return DistilStage(
-        settings, *_banks(recipe), teacher=teacher.to(device), cache=profile.cache_spec,
+        settings, *_banks(recipe), teacher=teacher.to(device), cache=_profile(recipe).cache_spec,
         schedule=Schedule.from_sigmas(SIGMAS),
     )  # fmt: skip
+
+
+def _averaged(folder: Path) -> dict[str, Tensor]:
+    """A student's weights from a stage's checkpoint, the running average where there is one."""
+    average = {k: v for k, v in _stage_weights(folder, "average").items() if k != "updates"}
+    return {**_stage_weights(folder, "student"), **average}
 
 
 def _stage_weights(folder: Path, name: str) -> dict:

@@ -1,4 +1,4 @@
-"""The student as training sees it: network, speech encoder, and how their inputs are put together."""
+"""The student as training sees it: network, speech encoder, and where its loss looks."""
 
 from __future__ import annotations
 
@@ -38,16 +38,13 @@ class TrainableStudent(nn.Module):
         return weight.new_zeros(1, 1, weight.shape[1]).expand(batch, -1, -1)
 
 
-def network_input(x_BCTHW: Tensor, reference_BC1HW: Tensor, mask_T: Tensor) -> Tensor:
-    """Noisy latents, the reference on every latent, the mask: (B, 2C + 1, T, H, W)."""
-    b, _, t, h, w = x_BCTHW.shape
-    mask = mask_T.view(1, 1, t, 1, 1).expand(b, 1, t, h, w).to(x_BCTHW.dtype)
-    return torch.cat([x_BCTHW, reference_BC1HW.expand(-1, -1, t, -1, -1), mask], dim=1)
-
-
-def clamp_first(x_BCTHW: Tensor, reference_BC1HW: Tensor) -> Tensor:
-    """Write the clean reference latent over latent 0."""
-    return torch.cat([reference_BC1HW, x_BCTHW[:, :, 1:]], dim=2)
+def widen_input(weights: dict[str, Tensor], in_dim: int) -> dict[str, Tensor]:
+    """Weights of a TrainableStudent with more input channels: its own first, nothing comes from the others yet."""
+    name = "network.patch_embedding.weight"
+    own = weights[name]
+    wide = own.new_zeros(own.shape[0], in_dim, *own.shape[2:])
+    wide[:, : own.shape[1]] = own
+    return {**weights, name: wide}
 
 
 def importance(height: int, width: int, *, mouth: float, eyes: float) -> Tensor:

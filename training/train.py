@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from .config import Recipe, load_recipe
-from .stages import build_stage, export_results
+from .stages import build_stage, dubbed_folder, export_results
 from .trainer import train
-from .world.dataset import generate
+from .world.dataset import generate, generate_dubbed
 
 _RECIPES = Path(__file__).parent / "recipes"
 
@@ -23,6 +23,9 @@ def run(recipe: Recipe, *, device: torch.device, budget_scale: float = 1.0) -> d
     """Draw the data, run every stage, export; returns the last stage's held-out numbers."""
     generate(recipe.data_folder, recipe.data)
     generate(recipe.held_out_folder, recipe.held_out)
+    if recipe.lip_sync:
+        for folder in (recipe.data_folder, recipe.held_out_folder):
+            generate_dubbed(dubbed_folder(folder), folder)
     numbers: dict[str, float] = {}
     stage = None
     for index, part in enumerate(recipe.stages):

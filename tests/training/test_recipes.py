@@ -18,17 +18,18 @@ def test_recipe_parses(path):
     recipe = load_recipe(path)
     assert recipe.held_out.held_out and not recipe.data.held_out
     assert recipe.data.side == recipe.held_out.side == 96
+    assert recipe.lip_sync == ("lipsync" in path.stem)
     for part in recipe.stages:
         assert isinstance(part.settings, STAGES[part.stage])
         assert part.cpu.seconds > 0 and part.gpu.steps > 0
 
 
 def test_recipes_build_on_each_other():
-    codec, student, distil = (
-        load_recipe(RECIPES / f"mini_{name}.yaml") for name in ("codec", "student", "distil")
+    codec, student, distil, lipsync = (
+        load_recipe(RECIPES / f"mini_{name}.yaml") for name in ("codec", "student", "distil", "lipsync")
     )
-    assert student.codec == distil.codec == codec.folder
-    assert distil.start == student.folder / "finetune"
+    assert student.codec == distil.codec == lipsync.codec == codec.folder
+    assert distil.start == lipsync.start == student.folder / "finetune"
     assert distil.data == student.data
 
 

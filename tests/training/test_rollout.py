@@ -9,8 +9,8 @@ from talkstream.networks.kv_cache import CLEAN_PASS, RingKVCache
 from talkstream.samplers.few_step import denoise_chunk
 from talkstream.samplers.schedule import Schedule
 from talkstream.tests.training.tiny_world import CACHE, LATENTS, SIGMAS, SPEECH, random_student
+from talkstream.training.conditions import PortraitCondition
 from talkstream.training.rollout import Rollout, roll_out
-from talkstream.training.student import clamp_first, network_input
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")
 
@@ -26,7 +26,7 @@ def _inputs(batch=1):
 
 def _rollout(student, reference, tokens):
     return Rollout(
-        student, schedule=SCHEDULE, cache=CACHE, reference_BC1HW=reference, tokens_BTE=tokens,
+        student, schedule=SCHEDULE, cache=CACHE, condition=PortraitCondition(reference), tokens_BTE=tokens,
         generator=torch.Generator().manual_seed(9),
     )  # fmt: skip
 
@@ -40,21 +40,22 @@ def _streamed(student, reference, tokens, chunks):
     outputs = []
     for index in range(chunks):
         first = 3 * index
-        mask = torch.tensor([0.0 if first + i == 0 else 1.0 for i in range(3)])
+        mask = torch.tensor([0.0 if first + i == 0 else 1.0 for i in range(3)]).view(1, 1, 3, 1, 1)
+        known = torch.cat([reference.expand(-1, -1, 3, -1, -1), mask.expand(-1, -1, -1, 4, 4)], dim=1)
         cache.begin_chunk(3)
 
-        def velocity(x, timestep, step, first=first, mask=mask):
+        def velocity(x, timestep, step, first=first, known=known):
             cache.begin_pass(step)
             with torch.autocast("cpu", torch.bfloat16):
                 return network(
-                    network_input(x, reference, mask), timestep_BT=torch.full((1, 1), timestep),
+                    torch.cat([x, known], dim=1), timestep_BT=torch.full((1, 1), timestep),
                     text_BMD=student.null_text(1), audio_tokens_BTE=tokens[:, first : first + 3], cache=cache,
                 ).float()  # fmt: skip
 
         def draw(step=0):
             return torch.randn((1, 16, 3, 4, 4), generator=generator)
 
-        clamp = (lambda x: clamp_first(x, reference)) if index == 0 else None
+        clamp = (lambda x: torch.cat([reference, x[:, :, 1:]], dim=2)) if index == 0 else None
         x0 = denoise_chunk(
             velocity, draw(), schedule=SCHEDULE, renoise=draw, clamp=clamp, x0_dtype=torch.float32
         )

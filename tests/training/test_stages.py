@@ -10,7 +10,15 @@ import torch
 
 from talkstream.networks.causal_vae import WAN_LATENT_STD
 from talkstream.samplers.schedule import Schedule
-from talkstream.tests.training.tiny_world import CACHE, NETWORK, SIGMAS, SPEECH, random_bank, random_student
+from talkstream.tests.training.tiny_world import (
+    CACHE,
+    LIPSYNC_NETWORK,
+    NETWORK,
+    SIGMAS,
+    SPEECH,
+    random_bank,
+    random_student,
+)
 from talkstream.training.codec import CodecSettings, CodecStage, to_tensor
 from talkstream.training.config import Recipe, StageRecipe
 from talkstream.training.dmd import DistilSettings, DistilStage
@@ -46,6 +54,22 @@ def _distil():
     )
 
 
+def _lipsync_finetune():
+    banks = (random_bank(3, lip_sync=True), random_bank(2, seed=1, lip_sync=True))
+    stage = FinetuneStage(
+        FinetuneSettings(batch=2), *banks, network=LIPSYNC_NETWORK, speech=SPEECH, cache=CACHE, sigmas=SIGMAS
+    )
+    stage.start_from(random_student().state_dict())
+    return stage
+
+
+def _lipsync_distil():
+    return DistilStage(
+        DistilSettings(batch=2, last_chunk=2), random_bank(3, lip_sync=True), random_bank(2, seed=1, lip_sync=True),
+        teacher=random_student(network=LIPSYNC_NETWORK), cache=CACHE, schedule=Schedule.from_sigmas(SIGMAS),
+    )  # fmt: skip
+
+
 def _codec():
     random = np.random.default_rng(0)
     data = Dataset(
@@ -56,7 +80,7 @@ def _codec():
     return CodecStage(CodecSettings(dim=4, phases=((1.0, ((16, 5, 2),)),)), data, data)
 
 
-@pytest.mark.parametrize("make", [_codec, _finetune, _distil])
+@pytest.mark.parametrize("make", [_codec, _finetune, _distil, _lipsync_finetune, _lipsync_distil])
 def test_resumed_equals_uninterrupted(make, tmp_path):
     budget = Budget(steps=4)
     whole = make()
@@ -157,7 +181,7 @@ def test_a_codec_stage_continues_the_one_before(tmp_path):
     assert ((deviation > 0.8) & (deviation < 1.25)).all()
 
 
-@pytest.mark.parametrize("make", [_finetune, _distil])
+@pytest.mark.parametrize("make", [_finetune, _distil, _lipsync_finetune])
 def test_the_ear_stays_as_it_was(make):
     stage = make()
     before = {name: tensor.clone() for name, tensor in stage.student.encoder.state_dict().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -15,24 +17,30 @@ LATENTS = 15
 NETWORK = WanConfig(
     dim=32, in_dim=33, ffn_dim=48, num_heads=1, num_layers=4, text_dim=24, audio_in=4 * 8, audio_hidden=8
 )
+LIPSYNC_NETWORK = replace(NETWORK, in_dim=65)
 SPEECH = SpeechEncoderConfig(bins=6, width=8)
 CACHE = CacheSpec(chunk=3, sink=3, history=(3,), sink_rule="before_window", steps=2)
 SIGMAS = (1.0, 0.833333, 0.0)
 
 
-def random_bank(clips: int, *, seed: int = 0) -> LatentBank:
+def random_bank(clips: int, *, seed: int = 0, lip_sync: bool = False) -> LatentBank:
     random = np.random.default_rng(seed)
     frames = 4 * LATENTS - 3
-    return LatentBank(
-        random.standard_normal((clips, 16, LATENTS, 4, 4)).astype(np.float16),
+    size = (clips, 16, LATENTS, 4, 4)
+    bank = LatentBank(
+        random.standard_normal(size).astype(np.float16),
         random.random((clips, 2, 4 * frames, SPEECH.bins)).astype(np.float16),
         random.random((clips, frames, 5)).astype(np.float32),
     )
+    if not lip_sync:
+        return bank
+    source, masked = (random.standard_normal(size).astype(np.float16) for _ in range(2))
+    return replace(bank, source=source, masked=masked)
 
 
-def random_student(seed: int = 0) -> TrainableStudent:
+def random_student(seed: int = 0, *, network: WanConfig = NETWORK) -> TrainableStudent:
     """A student whose every weight is random, so that all paths carry a signal."""
-    student = TrainableStudent(NETWORK, SPEECH, torch.Generator().manual_seed(seed))
+    student = TrainableStudent(network, SPEECH, torch.Generator().manual_seed(seed))
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in student.parameters():

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,17 @@ class Dataset:
     mouth: np.ndarray
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Workers that start empty: espeak-ng hangs in a process forked from one where it runs."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
 def _clips(size: DatasetSize, workers: int) -> Iterator[Clip]:
     seeds = range(size.first_seed, size.first_seed + size.clips)
     draw = partial(
         random_clip, frames=size.frames, side=size.side, held_out=size.held_out, motion=size.motion
     )
-    with ProcessPoolExecutor(workers) as pool:
+    with _pool(workers) as pool:
         yield from pool.map(draw, seeds, chunksize=4)
 
 
@@ -78,7 +84,7 @@ def generate_dubbed(folder: Path, source: Path, *, workers: int = 2) -> None:
     frames = _empty_frames(folder, size)
     draw = partial(dubbed_frames, side=size.side, held_out=size.held_out, motion=size.motion)
     seeds = range(size.first_seed, size.first_seed + size.clips)
-    with ProcessPoolExecutor(workers) as pool:
+    with _pool(workers) as pool:
         for index, drawn in enumerate(pool.map(draw, seeds, own.mouth, dub, chunksize=4)):
             frames[index] = drawn
     frames.flush()
