@@ -52,6 +52,7 @@ _BESIDE = {
     "omniavatar": _COMMON,
     "omniavatar_ls": _COMMON,
     "talkstream_mini": (MINI_VAE,),
+    "talkstream_mini_lipsync": (MINI_VAE,),
 }
 
 
