@@ -203,10 +203,11 @@ def open_multitalk_audio(
     whole = _spelled(contents.tensors)
     tensors = whole.subset(name for name in whole if is_audio(name))
     try:
-        if not tensors:
+        if "audio_proj.proj1.weight" not in tensors:
             raise ValueError(
-                "the file has no audio part of the MultiTalk family (audio_proj, audio_cross_attn); pick the "
-                "InfiniteTalk file or the whole student"
+                "the file has no audio part of the MultiTalk family (audio_proj.proj1, audio_cross_attn), as a Wan "
+                "image-to-video MODEL needs it; pick the InfiniteTalk file or the whole student, or connect the MODEL "
+                "that this file belongs to"
             )
         config = replace(network, multitalk=read_audio_config(tensors.shapes))
         expected = {name: shape for name, shape in expected_shapes(config).items() if is_audio(name)}

@@ -210,7 +210,7 @@ def test_what_does_not_belong_together_is_one_sentence(host, path, tmp_path):
             path,
             "no profile is known for an AudioPack student (width 128, 6 layers, 16 input",
         ),
-        (core_model(image), path, "a Wan image-to-video MODEL"),
+        (core_model(image), path, "no audio part of the MultiTalk family"),
     ]
     for loaded, audio, words in cases:
         with pytest.raises(ValueError) as caught:
