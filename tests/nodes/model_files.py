@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from talkstream.model_loaders.multitalk import is_audio
 from talkstream.networks.multitalk import MultiTalkConfig
+from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.profile import METADATA_KEY, MelProfile, SpeechProfile, StudentProfile
 from talkstream.networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from talkstream.networks.wan import WanConfig, WanModel
@@ -90,8 +91,10 @@ def multitalk_tensors() -> dict[str, torch.Tensor]:
 
 
 def write_multitalk(folder: Path) -> None:
-    """FlashTalk as one file, InfiniteTalk as its audio part beside a Wan network."""
+    """FlashTalk as one file, InfiniteTalk as its audio part beside a Wan network, EchoTorrent with its profile."""
     tensors = multitalk_tensors()
+    metadata = {METADATA_KEY: ECHOTORRENT.to_json()}
+    save_file(tensors, str(folder / "echotorrent_14b.safetensors"), metadata=metadata)
     save_file(tensors, str(folder / "flashtalk.safetensors"))
     parts = {True: "infinitetalk_single.safetensors", False: "wan2.1_i2v_480p_14B.safetensors"}
     for audio, name in parts.items():

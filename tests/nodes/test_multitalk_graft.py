@@ -18,7 +18,6 @@ from talkstream.samplers.schedule import Schedule, spaced_sigmas
 from talkstream.streaming.motion import MotionSpec, encode_conditioning
 from talkstream.streaming.motion_pictures import ChunkPictures
 from talkstream.streaming.motion_session import MotionSession
-from talkstream.streaming.session import StreamSession
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, StubVAE, chunk_tokens, close
 from talkstream.tests.golden.test_echotorrent_cache import VARIANTS
 from talkstream.tests.golden.test_echotorrent_stream import Rig as EchoRig
@@ -270,21 +269,42 @@ def in_double(model) -> None:
         audio.model.double()
 
 
+def stream_of(rig: EchoRig, model, variant: str):
+    """What Stream Chunks would hand on, of a golden's inputs."""
+    from talkstream.nodes.types import CacheChoice, Reference, Speech, Stream
+
+    golden, own = rig.golden, rig.session(variant)
+    profile = dataclasses.replace(own.spec.profile, text_rows=32)
+    return own, Stream(
+        model=model,
+        profile=profile,
+        spec=dataclasses.replace(own.spec, profile=profile),
+        speech=Speech(profile, torch.zeros(1, own.spec.samples), own.spec.sample_rate, None, "whole", 0.0),
+        reference=Reference(golden["in.y_cond"][None], 48, 32, image_BMC=golden["in.clip_fea"][None]),
+        text_BMD=golden["in.context"][None],
+        cache=CacheChoice(),
+        seed=0,
+        take=None,
+    )
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 5e-5)])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_echotorrent_in_closed_loop(echo, variant, dtype, tolerance):
-    """Per-step caches, every layer pattern and both sinks on the host's modules: the oracle's latents."""
+def test_echotorrent_in_closed_loop(echo, monkeypatch, variant, dtype, tolerance):
+    """Per-step caches, every layer pattern and both sinks, by the nodes' own session on the host's modules.
+
+    The oracle's latents; its audio tokens stand in for a voice.
+    """
+    import comfy.model_management
+
+    from talkstream.nodes import sessions
+
     rig, model = echo(dtype)
-    own = rig.session(variant)
-    with torch.inference_mode(), opened(model, rig.golden) as network:
-        session = StreamSession(
-            own.spec,
-            network,
-            cache=network.make_cache(own.spec.cache_spec, own.spec.grid, dtype=dtype),
-            speech=rig,
-            reference=rig.reference,
-            noise=own._noise,
-        )
+    own, stream = stream_of(rig, model, variant)
+    monkeypatch.setattr(sessions, "open_speech", lambda stream: rig)
+    comfy.model_management.load_models_gpu([model, *model.get_nested_additional_models()])
+    with torch.inference_mode(), sessions.open_network(stream) as network:
+        session = sessions.open_session(stream, network, noise=own._noise, on_step=lambda step, x0: None)
         made = torch.stack([chunk.latent_BCTHW[0].double() for chunk in session.chunks()])
     close(made, rig.golden.tensors[f"{variant}.latents"], tolerance)
 
