@@ -8,6 +8,7 @@ import numpy as np
 
 GRID = 16  # cells per side that a picture is averaged into
 CHANGE = 20.0  # grey levels, mean over the cells: less is never a cut
+CELL_CHANGE, CHANGED_CELLS = 12.0, 0.3  # so many cells change by so much: a hand before the lens is no cut
 RISE = 4.0  # times the usual change of the last frames: camera moves and dancers stay below
 USUAL_FRAMES = 12
 FLASH_FRAMES = 2  # a change that is gone after so many frames is a flash
@@ -30,7 +31,7 @@ class ShotFinder:
         if self._thumbs:
             change = distance(thumb, self._thumbs[-1])
             usual = float(np.median(self._changes)) if self._changes else 0.0
-            if change > max(CHANGE, RISE * usual):
+            if change > max(CHANGE, RISE * usual) and is_everywhere(thumb, self._thumbs[-1]):
                 self._suspects[frame] = self._thumbs[-1]
             else:
                 self._changes.append(change)
@@ -71,6 +72,11 @@ def thumbnail(picture_HWC: np.ndarray) -> np.ndarray:
 def distance(one: np.ndarray, other: np.ndarray) -> float:
     """Mean difference of two thumbnails in grey levels, 0 to 255."""
     return float(np.abs(one - other).mean())
+
+
+def is_everywhere(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether enough of the cells differ."""
+    return float((np.abs(one - other).mean(-1) > CELL_CHANGE).mean()) > CHANGED_CELLS
 
 
 def segments(cuts: list[int], frames: int) -> np.ndarray:

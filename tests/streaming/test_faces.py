@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,35 @@ def test_cuts_near_the_ends_count_and_flashes_do_not():
         28,
     ]
     assert track(pictures(30, flashes=(10, 20, 21)), one).segments_F.tolist() == [0] * 30
+
+
+def test_something_large_before_the_lens_is_no_cut():
+    shown = pictures(30)
+    for picture in shown[10:20]:
+        picture[40:100, 60:110] = 255
+    assert track(shown, [[face(10)]] * 30).segments_F.tolist() == [0] * 30
+
+
+def test_only_a_few_pictures_are_in_memory():
+    alive, most = weakref.WeakSet(), 0
+
+    def stream():
+        nonlocal most
+        for number in range(100):
+            picture = np.full((HEIGHT, WIDTH, 3), number, np.uint8).view(Counted)
+            alive.add(picture)
+            most = max(most, len(alive))
+            yield picture
+            del picture
+
+    track_face(stream(), lambda first, batch: [[face(10)]] * len(batch), choice=FaceChoice())
+    assert most <= 2 * 8
+
+
+class Counted(np.ndarray):
+    """An array that can be counted while it lives."""
+
+    __hash__ = object.__hash__
 
 
 def test_a_gap_does_not_bridge_a_cut():
