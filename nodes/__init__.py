@@ -24,7 +24,7 @@ class TalkStreamExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of the data flow."""
-        from . import decode, encode, load, schedule, stream, teacher, text, upscale, write
+        from . import decode, encode, load, schedule, stream, teacher, text, track, upscale, write
 
         return [
             load.LoadStudent,
@@ -36,6 +36,7 @@ class TalkStreamExtension(ComfyExtension):
             text.LoadConditioning,
             encode.EncodeSpeech,
             encode.EncodeReference,
+            track.TrackFace,
             schedule.StepSchedule,
             schedule.KVCache,
             stream.StreamChunks,
