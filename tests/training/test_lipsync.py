@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from talkstream.benchmarks.lipsync_quality import paste
 from talkstream.networks.causal_vae import CausalVAE, VAEConfig
-from talkstream.networks.speech_encoder import MEL_PER_FRAME
+from talkstream.networks.speech_encoder import MEL_PER_FRAME, SpeechEncoderConfig
 from talkstream.samplers.schedule import Schedule
 from talkstream.streaming.mouth_mask import MouthMask
 from talkstream.tests.training.tiny_world import (
@@ -26,6 +27,7 @@ from talkstream.training.data import encode_clips, load_bank, make_lipsync_bank,
 from talkstream.training.mini import MEL, mini_profile
 from talkstream.training.mini_lipsync import lipsync_profile
 from talkstream.training.rollout import Rollout, roll_out
+from talkstream.training.sampling import Mini, dub_frames, video_condition
 from talkstream.training.student import TrainableStudent, widen_input
 from talkstream.training.world.dataset import Dataset, DatasetSize, generate_dubbed, load
 from talkstream.training.world.voices import is_available
@@ -122,6 +124,33 @@ def test_profile_is_the_minis_with_nothing_given():
     assert not profile.clamp_first_latent and profile.first_mask_bit == profile.later_mask_bit == 1
     assert profile.cache_spec == mini_profile().cache_spec
     assert profile.speech == mini_profile().speech
+
+
+def _tiny_mini():
+    """A lip-sync student of random weights for pictures of 32 pixels, with the Mini's ear for sound."""
+    speech = SpeechEncoderConfig(bins=MEL.bins, width=8)
+    student = TrainableStudent(LIPSYNC_NETWORK, speech, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        student.network.head.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    vae = CausalVAE(VAEConfig(dim=4)).requires_grad_(False)
+    return Mini(student.requires_grad_(False), vae, replace(lipsync_profile(), width=32, height=32))
+
+
+def test_a_dub_has_the_videos_frames_and_keeps_what_is_outside_the_mask():
+    """A video that ends inside a chunk is dubbed to its last frame; pasted, nothing outside the mask has changed."""
+    random = np.random.default_rng(3)
+    video = random.integers(0, 255, (11, 32, 32, 3), dtype=np.uint8)
+    voice = random.standard_normal(11 * 640).astype(np.float32)
+    mini = _tiny_mini()
+    condition = video_condition(mini, video)
+    assert condition.source_BCTHW.shape == condition.masked_BCTHW.shape == (1, 16, 6, 4, 4)
+    generated = dub_frames(mini, voice, video)
+    assert generated.shape == video.shape and generated.std() > 0
+    pasted = paste(generated, video)
+    outside = MouthMask.drawn().soft(32, 32).numpy() == 0
+    assert np.array_equal(pasted[:, outside], video[:, outside])
+    inside = MouthMask.drawn().soft(32, 32).numpy() == 1
+    assert np.array_equal(pasted[:, inside], generated[:, inside])
 
 
 @pytest.mark.skipif(not is_available(), reason="libespeak-ng is not installed")
