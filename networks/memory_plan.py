@@ -16,7 +16,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes: of the weights, of the KV cache on the device, and of the frames that the decoder carries along.
+    """Bytes: of the weights, of the KV cache on the device, and of the frames that the VAE carries along.
 
     work: for one chunk in the making; away: of the KV cache in main memory, where its past is kept there.
     """
@@ -99,6 +99,16 @@ def decoder_bytes(vae: nn.Module, *, latent_height: int, latent_width: int, item
         numbers += _carried(layer, area)
         area *= 4 if hasattr(layer, "resample") else 1
     return (numbers + _carried(decoder.head, area)) * itemsize
+
+
+def encoder_bytes(vae: nn.Module, *, height: int, width: int, itemsize: int) -> int:
+    """Bytes that a streaming encode of pictures of this size carries. vae: as in decoder_bytes."""
+    encoder, area = vae.encoder, height * width
+    numbers = _carried(encoder.conv1, area)
+    for layer in encoder.downsamples:
+        area //= 4 if hasattr(layer, "resample") else 1
+        numbers += _carried(layer, area)
+    return (numbers + _carried(encoder.middle, area) + _carried(encoder.head, area)) * itemsize
 
 
 def _carried(module: nn.Module, area: int) -> int:

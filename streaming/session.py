@@ -49,8 +49,9 @@ class StreamSession(RunningStream):
         source: LiveSource | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> None:
-        """cache: empty, made for this network and spec.grid. source: of a voice that arrives live, else None.
+        """spec: without segments. cache: empty, made for this network and spec.grid.
 
+        source: of a voice that arrives live, else None.
         on_step(step, x0): after every network call; what it raises stops the stream. Raises ValueError where the
         parts do not fit together.
         """
@@ -65,8 +66,8 @@ class StreamSession(RunningStream):
     def plan(self) -> ChunkPlan:
         """The chunks to come; of a live voice, its length is known once finish() was called."""
         if self._source is None or self._source.length is None:
-            return self.spec.plan
-        return replace(self.spec.plan, samples=self._source.length)
+            return self.spec.clip_plan
+        return replace(self.spec.clip_plan, samples=self._source.length)
 
     @torch.no_grad()
     def _make_chunk(self) -> Latents:
@@ -145,7 +146,7 @@ class StreamSession(RunningStream):
         )
 
     def _needed_samples(self, index: int) -> tuple[int, int]:
-        chunk = self.spec.plan.at(index)
+        chunk = self.spec.clip_plan.at(index)
         return self._speech.needed_samples(chunk.first_latent, chunk.latents)
 
     def close(self) -> None:
@@ -186,8 +187,8 @@ def _check(spec: StreamSpec, network: ChunkNetwork, cache: KVCache, reference: C
     known = reference.channels(0, 1).shape[1]
     if network.in_dim != LATENT_CHANNELS + known:
         raise ValueError(
-            f"the student takes {network.in_dim} input channels, a portrait gives {LATENT_CHANNELS + known}; "
-            "load a portrait student"
+            f"the student takes {network.in_dim} input channels, this stream gives {LATENT_CHANNELS + known}: 33 "
+            "are of a portrait, 65 of a video; load a student for what it starts from"
         )
     size = tuple(reference.latent_BCTHW.shape[-2:])
     if size != (spec.latent_height, spec.latent_width):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..networks.cache_spec import CacheSpec
 from ..networks.profile import StudentProfile
 from ..samplers.schedule import Schedule
 from .chunks import ChunkPlan
+from .segments import Segment, SegmentPlan
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class StreamSpec:
 
     schedule, cache_spec: as trained, or as the user changed them. latent_height, latent_width: of the grid the
     VAE makes (pixels / 8). samples: of the voice at sample_rate, or None for a voice that arrives live.
+    segments: of a stream that follows a video, its parts that are made; None for one that starts from a portrait.
     """
 
     profile: StudentProfile
@@ -25,6 +27,7 @@ class StreamSpec:
     latent_width: int
     samples: int | None
     sample_rate: int
+    segments: tuple[Segment, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for parts that do not belong together."""
@@ -40,8 +43,17 @@ class StreamSpec:
             )
 
     @property
-    def plan(self) -> ChunkPlan:
+    def plan(self) -> ChunkPlan | SegmentPlan:
         """Chunks, latents and frames of the stream."""
+        whole = self.clip_plan
+        if self.segments is None:
+            return whole
+        rates = {"fps_num": whole.fps_num, "fps_den": whole.fps_den, "sample_rate": self.sample_rate}
+        return SegmentPlan(self.segments, frames=whole.frames, chunk=whole.chunk, **rates)
+
+    @property
+    def clip_plan(self) -> ChunkPlan:
+        """The plan of a stream without a break."""
         profile = self.profile
         return ChunkPlan(
             chunk=self.cache_spec.chunk,
@@ -51,6 +63,10 @@ class StreamSpec:
             samples=self.samples,
             discarded=profile.discarded_first_frames,
         )
+
+    def of_segment(self, number: int) -> StreamSpec:
+        """One segment as a stream of its own, whose voice begins with it."""
+        return replace(self, segments=None, samples=self.plan.samples_of(number))
 
     @property
     def frames(self) -> int | None:

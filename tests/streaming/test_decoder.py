@@ -31,8 +31,12 @@ def latents_of(count=LATENTS, seed=1, size=(HEIGHT, WIDTH)):
     return torch.randn(1, 16, count, *size, generator=torch.Generator().manual_seed(seed))
 
 
+def in_pieces_of(code, video, sizes):
+    return torch.cat([code(part) for part in video.split(sizes, dim=2)], dim=2)
+
+
 def in_pieces(decoder, latents, sizes):
-    return torch.cat([decoder.decode(part) for part in latents.split(sizes, dim=2)], dim=2)
+    return in_pieces_of(decoder.decode, latents, sizes)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The folded decoder: each convolution as the causal one it was made from, and the VAE left alone."""
+"""The folded codec: each convolution as the causal one it was made from, and the VAE left alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from talkstream.networks.causal_vae import CausalConv3d, CausalVAE, VAEConfig
-from talkstream.networks.folded_decoder import FoldedConv3d, fold_decoder
+from talkstream.networks.folded_codec import FoldedConv3d, fold_half
 
 
 def drawn(*shape, seed=0):
@@ -29,16 +29,26 @@ def test_equals_the_causal_convolution(kernel, padding, past_frames, frames):
     torch.testing.assert_close(folded, expected, rtol=0, atol=1e-12)
 
 
-def test_the_vae_stays_as_it_is():
+@pytest.mark.parametrize("frames", [3, 5])
+def test_equals_the_convolution_that_halves_the_frames(frames):
+    """A stride in time: no zeros before the frames it is given."""
+    convolution = torch.nn.Conv3d(5, 7, (3, 1, 1), stride=(2, 1, 1)).double()
+    x = drawn(1, 5, frames, 4, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(FoldedConv3d(convolution)(x), convolution(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("names", [("decoder", "conv2"), ("encoder", "conv1")])
+def test_the_vae_stays_as_it_is(names):
     """Another number format is a copy; every weight of the half is in it and comes from the VAE."""
     vae = CausalVAE(VAEConfig(dim=4))
     before = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
-    half = fold_decoder(vae, torch.bfloat16)
+    half = fold_half(vae, names, torch.bfloat16)
     for name, tensor in vae.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, before[name])
     folded = half.state_dict()
-    assert set(folded) == {name for name in before if name.startswith(("conv2.", "decoder."))}
+    assert set(folded) == {name for name in before if name.startswith(tuple(f"{part}." for part in names))}
     for name, tensor in folded.items():
         assert tensor.dtype == torch.bfloat16
         expected = before[name].transpose(1, 2).flatten(1, 2) if before[name].ndim == 5 else before[name]
