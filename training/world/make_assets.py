@@ -18,8 +18,8 @@ from .voices import Voice, speak
 
 _SIDE = 512
 # name: seed of the identity; held-out seeds, as in random_clip(..., held_out=True)
-_PORTRAITS = {"ruby": 90_003, "hazel": 90_005, "omar": 90_011, "theo": 90_012, "nina": 90_014, "iris": 90_019}
-_SENTENCES = {
+PORTRAITS = {"ruby": 90_003, "hazel": 90_005, "omar": 90_011, "theo": 90_012, "nina": 90_014, "iris": 90_019}
+SENTENCES = {
     "hello": (
         "Hello! I am a small drawing, and I can speak. Please give me your voice, and watch my mouth move.",
         Voice("en-us+f4", 150, 55, 60),
@@ -47,11 +47,11 @@ def main() -> None:
     folder = parser.parse_args().folder
     for name in ("portraits", "sentences"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, seed in _PORTRAITS.items():
+    for name, seed in PORTRAITS.items():
         who = random_identity(np.random.default_rng([seed, 1]))
         picture = draw_face(who, Pose(), NEUTRAL_MOUTH, side=_SIDE)
         Image.fromarray(picture).save(folder / "portraits" / f"{name}.png", optimize=True)
-    for name, (text, voice) in _SENTENCES.items():
+    for name, (text, voice) in SENTENCES.items():
         speech = speak(text, voice)
         quiet = np.zeros(speech.sample_rate * 3 // 10, np.float32)
         samples = np.concatenate([quiet, speech.samples, quiet])
