@@ -24,7 +24,7 @@ class TalkStreamExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of the data flow."""
-        from . import decode, encode, load, schedule, stream, teacher, text, track, upscale, write
+        from . import decode, encode, load, schedule, source, stream, teacher, text, track, upscale, write
 
         return [
             load.LoadStudent,
@@ -32,11 +32,13 @@ class TalkStreamExtension(ComfyExtension):
             load.ModelDoctor,
             load.LoadVAERefiner,
             load.Examples,
+            load.ExampleVideo,
             text.SaveConditioning,
             text.LoadConditioning,
             encode.EncodeSpeech,
             encode.EncodeReference,
             track.TrackFace,
+            source.EncodeSourceVideo,
             schedule.StepSchedule,
             schedule.KVCache,
             stream.StreamChunks,
@@ -44,6 +46,7 @@ class TalkStreamExtension(ComfyExtension):
             teacher.TeacherClip,
             decode.DecodeStream,
             upscale.UpscaleStream,
+            source.PasteFace,
             write.SaveStream,
             write.CollectFrames,
         ]

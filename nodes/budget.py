@@ -12,6 +12,7 @@ from .host import decoders, memory
 from .host import vae as host_vae
 from .host.picture_codec import encode_bytes
 from .host.upscale import upscale_bytes
+from .source_video import source_bytes, source_work_bytes
 from .types import CacheChoice, Frames, Stream
 
 SHARED = ("cpu", "mps")
@@ -81,15 +82,15 @@ def smaller_choices(stream: Stream, *, away: bool) -> list[tuple[str, CacheChoic
 
 
 def plan_memory(frames: Frames, choice: CacheChoice | None = None) -> MemoryPlan:
-    """What the run will hold: weights of all its models, KV cache, the decoder's frames. choice: of another cache."""
+    """What the run will hold: weights of all its models, KV cache, the VAE's frames. choice: of another cache."""
     stream = frames.stream
     latent = {"latent_height": stream.spec.latent_height, "latent_width": stream.spec.latent_width}
-    cache = cache_bytes(stream, choice)
+    cache, source = cache_bytes(stream, choice), stream.source
     return MemoryPlan(
         weights=sum(model.model_size() for model in frames.get_models()),
         cache=cache.device,
-        decoder=decoders.kept_bytes(frames.vae, dtype=frames.decoding_dtype, **latent),
-        work=max(picture_bytes(frames), chunk_bytes(stream)),
+        decoder=decoders.kept_bytes(frames.vae, dtype=frames.decoding_dtype, **latent) + source_bytes(source),
+        work=max(picture_bytes(frames), chunk_bytes(stream), source_work_bytes(source)),
         away=cache.main_memory,
     )
 
@@ -158,5 +159,7 @@ def picture_bytes(frames: Frames) -> int:
 
 
 def run_bytes(frames: Frames) -> int:
-    """Memory beside the weights: KV cache, one chunk's activations, and what pictures need."""
-    return picture_bytes(frames) + stream_bytes(frames.stream)
+    """Memory beside the weights: KV cache, one chunk's activations, what pictures need, and a source video."""
+    source = frames.stream.source
+    video = source_bytes(source) + source_work_bytes(source)
+    return picture_bytes(frames) + stream_bytes(frames.stream) + video

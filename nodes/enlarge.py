@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -34,6 +34,10 @@ class Enlarger:
         """frames: of the whole stream."""
         self._upscaler = HostUpscaler(model)
         self.bar = progress.Bar(node_id, frames)
+
+    def all(self, chunks: Iterator[DecodedChunk]) -> Iterator[DecodedChunk]:
+        """Every chunk with larger pictures."""
+        return map(self.enlarge, chunks)
 
     def enlarge(self, chunk: DecodedChunk) -> DecodedChunk:
         """The chunk with larger pictures; Stop ends it between two of them."""

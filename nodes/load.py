@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import InputImpl, io, ui
 
 from .host import paths
 
@@ -270,3 +270,32 @@ class Examples(io.ComfyNode):
 
         image = examples.read_image(paths.asset_path("portraits", portrait, ".png"))
         return io.NodeOutput(image, examples.read_audio(paths.asset_path("sentences", sentence, ".wav")))
+
+
+class ExampleVideo(io.ComfyNode):
+    """A shipped video, to try lip sync without looking for files."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="TalkStreamExampleVideo",
+            display_name="Example Video",
+            category="TalkStream/load",
+            description="A drawn person who says something, in a short video that comes with this pack. "
+            "Replace it by Load Video to use your own.",
+            search_aliases=["sample", "demo", "example video", "lip sync"],
+            inputs=[
+                io.Combo.Input(
+                    "video",
+                    options=paths.asset_names("videos", ".mp4"),
+                    tooltip="One of the drawn videos in the pack's assets/videos folder.",
+                ),
+            ],
+            outputs=[io.Video.Output(tooltip="The video, with its sound.")],
+        )
+
+    @classmethod
+    def execute(cls, video: str) -> io.NodeOutput:
+        """Opens the file."""
+        return io.NodeOutput(InputImpl.VideoFromFile(str(paths.asset_path("videos", video, ".mp4"))))

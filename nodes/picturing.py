@@ -23,6 +23,10 @@ class Decoder(Protocol):
         """The network's latents (1, 16, T, H, W) -> pictures (F, H, W, 3), float32 in [0, 1] on the CPU."""
         ...
 
+    def reset(self) -> None:
+        """The next latent starts a clip of its own."""
+        ...
+
 
 class ChunkDecoder:
     """A Decoder of chunks that are clips of their own."""
@@ -33,6 +37,9 @@ class ChunkDecoder:
     def decode(self, latent_BCTHW: Tensor) -> Tensor:
         """All pictures of a chunk, those of its motion frames in front."""
         return (self.pictures.of(latent_BCTHW)[0].movedim(0, -1) + 1) / 2
+
+    def reset(self) -> None:
+        """Every chunk starts one anyway."""
 
 
 @contextmanager

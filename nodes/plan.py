@@ -19,12 +19,14 @@ from .host import decoders
 from .host import vae as host_vae
 from .host.graft import profile_of, sentence_of, text_width
 from .host.takes import new_take
-from .types import CacheChoice, Frames, Reference, Speech, Stream
+from .source_video import segments_of
+from .types import CacheChoice, Frames, Reference, SourceVideo, Speech, Stream
 from .voice import heard_samples
 
 logger = logging.getLogger(__name__)
 
 PORTRAIT_CHANNELS = {"audiopack": 33, "multitalk": 36}
+VIDEO_CHANNELS = 65
 
 
 def plan_stream(
@@ -36,10 +38,13 @@ def plan_stream(
     sigmas: Tensor | None,
     cache: CacheChoice | None,
     seed: int,
+    source: SourceVideo | None = None,
 ) -> Stream:
     """A checked stream. Raises ValueError, in one sentence, for parts that do not belong together."""
     text_BMD = text_of(conditioning, profile_of(model), width=text_width(model), own_BMD=sentence_of(model))
-    return stream_of(model, speech, reference, text_BMD=text_BMD, sigmas=sigmas, cache=cache, seed=seed)
+    return stream_of(
+        model, speech, reference, text_BMD=text_BMD, sigmas=sigmas, cache=cache, seed=seed, source=source
+    )
 
 
 def stream_of(
@@ -51,11 +56,13 @@ def stream_of(
     sigmas: Tensor | None,
     cache: CacheChoice | None,
     seed: int,
+    source: SourceVideo | None = None,
 ) -> Stream:
     """A checked stream whose text is known already, or comes from elsewhere (None)."""
     profile = profile_of(model)
     check_student(model, profile, speech)
-    check_reference(profile, reference)
+    check_channels(model, profile, source)
+    check_reference(profile, reference, source)
     cache = cache or CacheChoice()
     parts = {
         "profile": profile,
@@ -71,7 +78,11 @@ def stream_of(
     else:
         changed = changed_cache(profile.cache_spec, cache, steps=parts["schedule"].steps)
         spec = StreamSpec(**parts, cache_spec=changed)
-    return Stream(model, profile, spec, speech, reference, text_BMD, cache, seed, new_take(spec))
+    if source is not None:
+        spec = dataclasses.replace(spec, segments=segments_of(source, frames=spec.frames))
+    return Stream(
+        model, profile, spec, speech, reference, text_BMD, cache, seed, new_take(spec), source=source
+    )
 
 
 def levels_of(sigmas: Tensor | None, profile: StudentProfile) -> Tensor | tuple[float, ...]:
@@ -83,7 +94,7 @@ def levels_of(sigmas: Tensor | None, profile: StudentProfile) -> Tensor | tuple[
 
 
 def check_student(model: io.Model.Type, profile: StudentProfile, speech: Speech) -> None:
-    """A network that streams, the same one everywhere, and one that starts from a portrait."""
+    """A network that streams, and the same one everywhere."""
     if profile.offline:
         raise ValueError(f"{profile.name!r} loads but does not stream: {profile.offline}")
     if speech.profile != profile:
@@ -91,17 +102,23 @@ def check_student(model: io.Model.Type, profile: StudentProfile, speech: Speech)
             f"the voice was prepared for the student {speech.profile.name!r}, the MODEL is {profile.name!r}; connect "
             "the same MODEL to Encode Speech and Stream Chunks"
         )
+
+
+def check_channels(model: io.Model.Type, profile: StudentProfile, source: SourceVideo | None) -> None:
+    """A video for a student that repaints one, and none for a student that starts from a portrait."""
     channels = model.model.diffusion_model.in_dim
-    expected = PORTRAIT_CHANNELS[profile.family]
-    if channels != expected:
-        raise ValueError(
-            f"the student {profile.name!r} takes {channels} input channels: it repaints the mouth of a video, which "
-            f"this version cannot feed; load a portrait student ({expected} channels)"
-        )
+    expected = PORTRAIT_CHANNELS[profile.family] if source is None else VIDEO_CHANNELS
+    if channels == expected:
+        return
+    if channels == VIDEO_CHANNELS:
+        what = "it repaints the mouth of a video: connect Encode Source Video to source of Stream Chunks"
+    else:
+        what = "it starts from a portrait: leave source of Stream Chunks open"
+    raise ValueError(f"the student {profile.name!r} takes {channels} input channels, so {what}")
 
 
-def check_reference(profile: StudentProfile, reference: Reference) -> None:
-    """A picture that was encoded for a student of this family."""
+def check_reference(profile: StudentProfile, reference: Reference, source: SourceVideo | None) -> None:
+    """A picture that was encoded for a student of this family; the first of the video, where one is followed."""
     latents = reference.latent_BCTHW.shape[2]
     if latents != profile.condition_latents or (profile.family == "multitalk") != (
         reference.image_BMC is not None
@@ -109,6 +126,18 @@ def check_reference(profile: StudentProfile, reference: Reference) -> None:
         raise ValueError(
             f"the portrait was encoded for another student than {profile.name!r}; connect the same MODEL to Encode "
             "Reference and Stream Chunks"
+        )
+    if source is None:
+        return
+    if source.profile != profile:
+        raise ValueError(
+            f"the video was encoded for the student {source.profile.name!r}, the MODEL is {profile.name!r}; connect "
+            "the same MODEL to Encode Source Video and Stream Chunks"
+        )
+    if (reference.width, reference.height) != (source.side, source.side):
+        raise ValueError(
+            f"the reference is {reference.width}x{reference.height}, the video's faces are {source.side}x"
+            f"{source.side}; connect the reference that Encode Source Video gives"
         )
 
 

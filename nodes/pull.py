@@ -20,8 +20,10 @@ from .host import memory, progress
 from .host.finishing import FINISH
 from .host.pictures import to_picture
 from .pace import Pace
+from .pasting import paster_of
 from .picturing import Decoder, preview_pictures, shown_pictures, student_pictures
 from .sessions import open_network, open_session
+from .source_video import open_video
 from .stages import DECODE, STREAM, stage
 from .types import DecodedChunk, Frames
 
@@ -41,18 +43,40 @@ class Pull:
         self.pace = Pace(frames.frames, frames.fps)
         self._steps = frames.stream.spec.schedule.steps
         self._chunk = 0
+        self._segments = None if frames.stream.source is None else frames.stream.spec.plan
         self.stream_bar = progress.Bar(
             progress.upstream_node(prompt, node_id, STREAM_CLASS), frames.stream.spec.chunks * self._steps
         )
-        self.decode_bar = progress.Bar(progress.upstream_node(prompt, node_id, DECODE_CLASS), frames.frames)
+        self.decode_bar = progress.Bar(
+            progress.upstream_node(prompt, node_id, DECODE_CLASS), frames.stream.spec.frames
+        )
         self.enlargers = enlargers_of(frames, node_id=node_id, prompt=prompt)
+        self.paster = paster_of(frames, node_id=node_id, prompt=prompt)
+        before = len(self.enlargers) if frames.pasting is None else frames.pasting.enlarged
+        faces, pictures = self.enlargers[:before], self.enlargers[before:]
+        pasters = [] if self.paster is None else [self.paster.paste]
+        self._changes = [
+            *(enlarger.all for enlarger in faces), *pasters, *(enlarger.all for enlarger in pictures)
+        ]  # fmt: skip
         self.residency = memory.Residency([])
         self.session: RunningStream | None = None
         self.decoder: Decoder | None = None
         self.preview_decoder: Decoder | None = None
 
     def chunks(self) -> Iterator[DecodedChunk]:
-        """The stream in order, to its end or to the chunk after which it was asked to finish."""
+        """The stream in order, to its end or to the chunk after which it was asked to finish.
+
+        Where faces are pasted, a chunk may come in several pieces.
+        """
+        made = self._decoded()
+        for change in self._changes:
+            made = change(made)
+        for chunk in made:
+            self.pace.made(chunk.first_frame + len(chunk.pictures_FHWC))
+            yield chunk
+
+    def _decoded(self) -> Iterator[DecodedChunk]:
+        """The chunks as the VAE shows them."""
         made = self.replay.chunks(self.session)
         while True:
             with stage(STREAM, self.stream_bar.node_id, chunk=self._chunk):
@@ -63,9 +87,6 @@ class Pull:
             self.stream_bar.update((self._chunk + 1) * self._steps)
             with stage(DECODE, self.decode_bar.node_id, chunk=self._chunk):
                 decoded = self._decode(latents)
-            for enlarger in self.enlargers:
-                decoded = enlarger.enlarge(decoded)
-            self.pace.made(decoded.first_frame + len(decoded.pictures_FHWC))
             yield decoded
             self._chunk += 1
             if self._chunk < self.replay.plan.chunks and FINISH.asked(self.node_id):
@@ -85,10 +106,15 @@ class Pull:
         """Ends the bars upstream."""
         for bar in (self.stream_bar, self.decode_bar, *(enlarger.bar for enlarger in self.enlargers)):
             bar.finish()
+        if self.paster is not None:
+            self.paster.close()
 
     def _decode(self, latents: Latents) -> DecodedChunk:
         """One chunk; its newest picture is shown on Decode Stream when a preview is due, by the tiny decoder if any."""
         shown = slice(latents.skip, latents.skip + latents.frames)
+        if self._segments is not None and self._segments.starts_segment(latents.index):
+            for decoder in filter(None, (self.decoder, self.preview_decoder)):
+                decoder.reset()
         if self.preview_decoder is not None:
             self._preview(latents, self.preview_decoder.decode(latents.latent_BCTHW)[shown])
         pictures = self.decoder.decode(latents.latent_BCTHW)[shown]
@@ -151,9 +177,15 @@ def open_models(pull: Pull, frames: Frames, stack: ExitStack) -> None:
             resident = [stream.model, *stream.reference.get_models(), *frames.picture_models()]
             pull.residency = memory.Residency(resident)
             own = stack.enter_context(student_pictures(stream))
+            video = stack.enter_context(open_video(stream.source))
             network = stack.enter_context(open_network(stream))
             session = open_session(
-                stream, network, pictures=own, noise=SeededNoise(stream.seed), on_step=pull.on_step
+                stream,
+                network,
+                pictures=own,
+                video=video,
+                noise=SeededNoise(stream.seed),
+                on_step=pull.on_step,
             )
             pull.session = stack.enter_context(session)
         pull.decoder = stack.enter_context(shown_pictures(frames, own))

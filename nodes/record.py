@@ -76,14 +76,13 @@ def write_stream(frames: Frames, writer: VideoWriter, *, save_every: int, hidden
 
 
 def open_writer(frames: Frames, file: OutputFile, *, crf: float, metadata: dict[str, str]) -> VideoWriter:
-    """The file of a stream, with the voice as it came."""
-    speech = frames.stream.speech
+    """The file of a stream, with its sound as it came."""
     return VideoWriter(
         file.path,
         width=frames.width,
         height=frames.height,
         fps=frames.fps,
-        audio=(speech.samples_CS, speech.sample_rate),
+        audio=sound_track(frames),
         quality=round(crf),
         metadata=metadata,
     )
@@ -171,12 +170,20 @@ def collect(
 def wanted_latents(frames: Frames, chunk: DecodedChunk, *, start: int, stop: int) -> torch.Tensor:
     """The part of a chunk's latents that holds frames of [start, stop), all of it where it is a clip of its own."""
     latent_BCTHW = chunk.latent_BCTHW
-    if frames.stream.profile.motion_frames:
+    if frames.stream.profile.motion_frames or frames.pasting is not None:
         wanted = chunk.first_frame + len(chunk.pictures_FHWC) > start
         return latent_BCTHW[: int(wanted)].cpu().clone()
     before, held = chunk.index * latent_BCTHW.shape[2], latents_of(frames, start=start, stop=stop)
     inside = slice(max(0, held.start - before), max(0, held.stop - before))
     return latent_BCTHW[:, :, inside].cpu().clone()
+
+
+def sound_track(frames: Frames) -> tuple[torch.Tensor, int]:
+    """The sound of the file, (C, S) and its rate: the voice, or the own one of a video whose face was pasted."""
+    if frames.pasting is not None and frames.pasting.original_sound:
+        own = frames.stream.source.face.source.audio()
+        return own["waveform"][0], int(own["sample_rate"])
+    return frames.stream.speech.samples_CS, frames.stream.speech.sample_rate
 
 
 def latents_of(frames: Frames, *, start: int, stop: int) -> range:
@@ -186,10 +193,11 @@ def latents_of(frames: Frames, *, start: int, stop: int) -> range:
 
 
 def sound_of(frames: Frames, *, start: int, stop: int) -> dict[str, object]:
-    """The voice from the beginning of one frame to the beginning of another, as AUDIO."""
-    speech, fps = frames.stream.speech, frames.fps
+    """The file's sound from the beginning of one frame to the beginning of another, as AUDIO."""
+    samples_CS, rate = sound_track(frames)
+    fps = frames.fps
     first, last = (
-        sample_at_frame(frame, speech.sample_rate, fps_num=fps.numerator, fps_den=fps.denominator)
+        sample_at_frame(frame, rate, fps_num=fps.numerator, fps_den=fps.denominator)
         for frame in (start, stop)
     )
-    return {"waveform": speech.samples_CS[None, :, first:last], "sample_rate": speech.sample_rate}
+    return {"waveform": samples_CS[None, :, first:last], "sample_rate": rate}

@@ -12,6 +12,7 @@ from ..streaming.saved_run import SavedRun
 from .budget import cache_dtype
 from .host import saved_runs
 from .host.identity import fingerprint
+from .source_video import parts_of_source
 from .types import Frames, Stream
 
 logger = logging.getLogger(__name__)
@@ -73,5 +74,8 @@ def open_saved_run(stream: Stream) -> SavedRun | None:
 
 def parts_of(stream: Stream) -> dict[str, object]:
     """Everything that decides the latents."""
-    fields = [field.name for field in dataclasses.fields(stream) if field.name != "take"]
-    return {"cache dtype": cache_dtype(stream), **{name: getattr(stream, name) for name in fields}}
+    fields = [field.name for field in dataclasses.fields(stream) if field.name not in ("take", "source")]
+    parts = {name: getattr(stream, name) for name in fields}
+    if stream.source is not None:
+        parts["source"] = parts_of_source(stream.source)
+    return {"cache dtype": cache_dtype(stream), **parts}

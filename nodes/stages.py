@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from .host.progress import is_out_of_memory
 
 STREAM, DECODE, WRITE = "Stream Chunks", "Decode Stream", "Save Stream"
-SAMPLER, UPSCALE = "Chunk Sampler", "Upscale Stream"
+SAMPLER, UPSCALE, PASTE = "Chunk Sampler", "Upscale Stream", "Paste Face"
 
 
 class StageError(RuntimeError):

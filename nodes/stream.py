@@ -5,7 +5,17 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .load import SEARCH_ALIASES
-from .types import CacheChoice, CacheSocket, Reference, ReferenceSocket, Speech, SpeechSocket, StreamSocket
+from .types import (
+    CacheChoice,
+    CacheSocket,
+    Reference,
+    ReferenceSocket,
+    SourceSocket,
+    SourceVideo,
+    Speech,
+    SpeechSocket,
+    StreamSocket,
+)
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
@@ -47,6 +57,12 @@ class StreamChunks(io.ComfyNode):
                     tooltip="Noise levels, from Step Schedule or any SIGMAS. Open: as trained.",
                 ),
                 CacheSocket.Input("cache", optional=True, tooltip="From KV Cache. Open: as trained."),
+                SourceSocket.Input(
+                    "source",
+                    optional=True,
+                    tooltip="From Encode Source Video, for lip-sync students: the video whose mouth is made anew. "
+                    "Their reference comes from that node too.",
+                ),
             ],
             outputs=[StreamSocket.Output(display_name="stream", tooltip="For Decode Stream.")],
         )
@@ -61,13 +77,21 @@ class StreamChunks(io.ComfyNode):
         conditioning: io.Conditioning.Type | None = None,
         sigmas: io.Sigmas.Type | None = None,
         cache: CacheChoice | None = None,
+        source: SourceVideo | None = None,
     ) -> io.NodeOutput:
         """Checks that the parts fit together."""
         from .plan import plan_stream
 
         return io.NodeOutput(
             plan_stream(
-                model, speech, reference, conditioning=conditioning, sigmas=sigmas, cache=cache, seed=seed
+                model,
+                speech,
+                reference,
+                conditioning=conditioning,
+                sigmas=sigmas,
+                cache=cache,
+                seed=seed,
+                source=source,
             )
         )
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..samplers.guidance import Guidance
     from ..streaming.faces import FaceTrack
     from ..streaming.motion import MotionSpec
+    from ..streaming.mouth_mask import MouthMask
+    from ..streaming.source_latents import LatentStore
     from ..streaming.spec import StreamSpec
     from ..streaming.take import Take
     from ..streaming.video_clock import VideoClock
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 SpeechSocket = io.Custom("TALKSTREAM_SPEECH")
 ReferenceSocket = io.Custom("TALKSTREAM_REFERENCE")
 CacheSocket = io.Custom("TALKSTREAM_CACHE")
+SourceSocket = io.Custom("TALKSTREAM_SOURCE")
 StreamSocket = io.Custom("TALKSTREAM_STREAM")
 FramesSocket = io.Custom("TALKSTREAM_FRAMES")
 FaceSocket = io.Custom("TALKSTREAM_FACE")
@@ -87,6 +90,27 @@ class Reference(HoldsModels):
         return [] if self.vae is None else [self.vae.patcher]
 
 
+@dataclass(frozen=True, eq=False)
+class SourceVideo(HoldsModels):
+    """A video as a lip-sync student follows it; nothing of it is in memory.
+
+    side: of the square face crops, in pixels. mask: what is painted anew. store: its latents, as
+    far as any stream has made them.
+    """
+
+    profile: StudentProfile
+    face: TrackedFace
+    vae: Any
+    encoding_dtype: torch.dtype
+    mask: MouthMask
+    side: int
+    store: LatentStore
+
+    def get_models(self) -> list[Any]:
+        """The VAE that encodes it."""
+        return [self.vae.patcher]
+
+
 @dataclass(frozen=True)
 class CacheChoice:
     """Changes to the student's KV cache; None leaves a field as trained. window counts the current chunk.
@@ -121,11 +145,24 @@ class Stream(HoldsModels):
     take: Take
     guidance: Guidance | None = None
     negative_BMD: Tensor | None = None
+    source: SourceVideo | None = None  # the video that a lip-sync student follows
 
     def get_models(self) -> list[Any]:
-        """Student, the models that ride along with it, the speech encoder, and the VAE of motion frames."""
-        student = [self.model, *self.model.get_nested_additional_models()]
-        return [*student, *self.speech.get_models(), *self.reference.get_models()]
+        """Student, what rides along with it, the speech encoder, and the VAE of motion frames or of a video."""
+        student = [self.model, *self.model.get_nested_additional_models(), *self.speech.get_models()]
+        source = [] if self.source is None else self.source.get_models()
+        return list(dict.fromkeys([*student, *self.reference.get_models(), *source]))
+
+
+@dataclass(frozen=True)
+class Pasting:
+    """Faces put back into their video. enlarged: by so many of the upscale models before that.
+
+    original_sound: the file gets the video's own sound instead of the voice.
+    """
+
+    enlarged: int
+    original_sound: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +184,7 @@ class Frames(HoldsModels):
     upscalers: tuple[Any, ...] = ()
     preview_vae: Any = None
     tiny_scale: str = "auto"
+    pasting: Pasting | None = None
 
     def get_models(self) -> list[Any]:
         """The stream's models and those that show it."""

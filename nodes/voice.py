@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,13 @@ def heard_samples(speech: Speech) -> int:
     if speech.limit_seconds <= 0:
         return samples
     return min(samples, max(1, round(speech.limit_seconds * speech.sample_rate)))
+
+
+def voice_from(speech: Speech, sample: int) -> Speech:
+    """The same voice without what lies before a sample."""
+    if not sample:
+        return speech
+    return dataclasses.replace(speech, samples_CS=speech.samples_CS[:, sample:])
 
 
 def shown_frames(speech: Speech) -> int:

@@ -32,7 +32,7 @@ def check_decoder(vae: VAE, *, student: str) -> None:
             f"got a tiny decoder of {network.latent_channels} channels, expected one of Wan 2.1 (16 channels, 4 frames "
             "per latent): taew2_1 or lighttaew2_1"
         )
-    if student == MINI:
+    if student.startswith(MINI):
         raise ValueError(
             "got a tiny decoder of Wan 2.1 for TalkStream Mini, whose latents it cannot show; load "
             "talkstream_mini_vae, which is as small"

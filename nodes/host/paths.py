@@ -99,6 +99,18 @@ def conditioning_path(name: str) -> Path:
     return Path(folder_paths.get_annotated_filepath(name))
 
 
+def input_pictures() -> list[str]:
+    """PNG files at the top of ComfyUI's input folder."""
+    return sorted(path.name for path in Path(folder_paths.get_input_directory()).glob("*.png"))
+
+
+def input_picture(name: str) -> Path:
+    """Full path of a file from input_pictures(). Raises ValueError for any other name."""
+    if name not in input_pictures():
+        raise ValueError(f"got {name!r}, expected a PNG file in ComfyUI's input folder")
+    return Path(folder_paths.get_input_directory(), name)
+
+
 def file_stamp(name: str) -> str:
     """Text that changes when a file from conditioning_names() does; empty where it is gone."""
     path = conditioning_path(name)

@@ -15,6 +15,7 @@ import folder_paths
 from ...streaming.locks import FileLock
 from ...streaming.motion import MotionSpec
 from ...streaming.running import LATENT_CHANNELS
+from ...streaming.source_latents import LatentStore
 from ...streaming.spec import StreamSpec
 from ...streaming.take import Take
 from . import settings
@@ -31,6 +32,16 @@ def new_take(spec: StreamSpec | MotionSpec) -> Take:
         home.next(),
         shape=chunk_shape(spec),
         total=spec.chunks,
+        limit_bytes=settings.size_bytes(settings.TAKE_LIMIT_GB),
+    )
+
+
+def new_store(*, latent_height: int, latent_width: int) -> LatentStore:
+    """Room for a video's latents, as large as a take may be. Nothing is written before the first one."""
+    return LatentStore(
+        ProcessFolder.of(folder_paths.get_temp_directory()).next(),
+        height=latent_height,
+        width=latent_width,
         limit_bytes=settings.size_bytes(settings.TAKE_LIMIT_GB),
     )
 

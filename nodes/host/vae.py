@@ -9,6 +9,7 @@ from comfy.sd import VAE
 
 from ...audio.rates import frames_in_latents
 from ...streaming.decoder import StreamingDecoder
+from ...streaming.encoder import StreamingEncoder
 from .memory import cpu_has_fast_bf16
 
 LATENT_CHANNELS = 16
@@ -33,7 +34,7 @@ def check_vae(vae: VAE, *, student: str) -> None:
             f"{time} frames per latent); {_EXPECTED}"
         )
     width = int(network.decoder.head[0].gamma.shape[0])
-    if (student == MINI) != (width == MINI_WIDTH):
+    if student.startswith(MINI) != (width == MINI_WIDTH):
         found = "TalkStream Mini's VAE" if width == MINI_WIDTH else f"a VAE {width} channels wide"
         raise ValueError(
             f"got {found} for the student {student!r}, whose latents it cannot show; {_EXPECTED}"
@@ -47,6 +48,21 @@ def encode_picture(vae: VAE, image_BHWC: torch.Tensor, *, latents: int = 1) -> t
     """
     grey = image_BHWC.new_full((frames_in_latents(latents) - 1, *image_BHWC.shape[1:]), 0.5)
     return Wan21().process_in(vae.encode(torch.cat([image_BHWC, grey])).float())
+
+
+def normalised(latent_BCTHW: torch.Tensor) -> torch.Tensor:
+    """Latents of the VAE's own units as the network sees them."""
+    return Wan21().process_in(latent_BCTHW)
+
+
+def open_encoder(vae: VAE, *, dtype: torch.dtype) -> StreamingEncoder:
+    """The VAE's encoder, one latent at a time with carried state; on a CPU it computes in this number format."""
+    return StreamingEncoder(vae.first_stage_model, device=vae.device, dtype=dtype)
+
+
+def encode_bytes(vae: VAE, *, side: int) -> int:
+    """Memory the host sets aside to encode one latent's frames of a square picture."""
+    return int(vae.memory_used_encode((1, 3, 4, side, side), vae.vae_dtype))
 
 
 def to_vae_space(latent_BCTHW: torch.Tensor) -> torch.Tensor:

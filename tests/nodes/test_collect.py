@@ -18,13 +18,14 @@ def fake_frames():
     """60 numbered frames of 25 a second, whose voice counts its own samples."""
     samples = torch.arange(FRAMES * RATE // 25, dtype=torch.float32)
     speech = SimpleNamespace(samples_CS=samples[None], sample_rate=RATE)
-    profile = SimpleNamespace(discarded_first_frames=0)
+    profile = SimpleNamespace(discarded_first_frames=0, motion_frames=0)
     return SimpleNamespace(
         frames=FRAMES,
         width=4,
         height=2,
         fps=Fraction(25),
         stream=SimpleNamespace(speech=speech, profile=profile),
+        pasting=None,
     )
 
 

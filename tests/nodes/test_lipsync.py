@@ -1,0 +1,149 @@
+"""Lip sync in the host, from a tracked face to the pasted video: a random student, so its mouths are noise."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from talkstream.streaming.face_alignment import paste
+from talkstream.streaming.mouth_mask import MouthMask
+from talkstream.tests.nodes.lipsync import Studio, pictures, pulled, tracked
+from talkstream.tests.videos import number_of
+
+pytestmark = pytest.mark.host
+
+NTSC = Fraction(30000, 1001)
+
+
+@pytest.fixture(scope="module")
+def studio(host, tmp_path_factory):
+    return Studio.open(tmp_path_factory.mktemp("lipsync"))
+
+
+def own_pictures(face, frames: int) -> list[np.ndarray]:
+    """What the result shows where nothing is pasted."""
+    from talkstream.media.frame_reader import FrameReader
+
+    reader = FrameReader(face.source)
+    return [reader.picture(face.clock.source_of(frame)) for frame in range(frames)]
+
+
+def mouth_region(face, side: int) -> np.ndarray:
+    """Pixels that a pasted face can touch: (H, W) bool."""
+    soft = MouthMask.drawn().soft(side, side).numpy()
+    black = np.zeros((face.source.height, face.source.width, 3), np.uint8)
+    white = np.full((side, side, 3), 255, np.uint8)
+    return paste(black, white, face.track.matrix_at(0, side=side), soft).any(-1)
+
+
+def test_the_video_keeps_its_size_rate_and_pixels(studio):
+    """A voice of 1.4 s over 20 frames at 29.97: 42 frames, forward, backward, forward; outside the mouth exact."""
+    from talkstream.nodes.pasting import plan_paste
+
+    face = tracked(studio.video("ntsc.mp4", 20, NTSC))
+    source, reference, shown = studio.source(face)
+    assert shown.shape == (2, 32, 32, 3)
+    assert (shown[1][MouthMask.drawn().pixels(32, 32)] == 0.5).all()
+    faces = studio.frames(source, reference, seconds=1.4)
+    frames = plan_paste(faces, original_sound=False)
+    assert (frames.frames, frames.fps, frames.width, frames.height) == (42, NTSC, 96, 64)
+    made = pictures(pulled(frames))
+    expected = np.stack(own_pictures(face, 42))
+    assert [number_of(picture) for picture in made] == [number_of(picture) for picture in expected]
+    assert [number_of(picture) for picture in expected] == [*range(20), *range(18, 0, -1), *range(4)]
+    region = mouth_region(face, 32)
+    assert np.array_equal(made[:, ~region], expected[:, ~region])
+    changed = (made != expected).any(-1)[:, region].mean(1)
+    assert changed.min() > 0.5
+    assert frames.stream.take.complete
+    again = pictures(pulled(plan_paste(faces, original_sound=False)))
+    assert np.array_equal(again, made)
+
+
+def test_a_cut_starts_afresh_and_missing_faces_pass_through(studio):
+    """The second shot is what it would be alone; ten frames without a face are the video's own."""
+    from talkstream.nodes.pasting import plan_paste
+
+    path = studio.video("cut.mp4", 40, Fraction(25))
+    face = tracked(path, cut=24, missing=range(10, 20))
+    source, reference, _ = studio.source(face)
+    frames = plan_paste(studio.frames(source, reference, seconds=1.6), original_sound=False)
+    assert [(s.first_frame, s.frames) for s in frames.stream.spec.segments] == [(0, 24), (24, 16)]
+    assert frames.stream.spec.chunks == 3 + 2
+    made, expected = pictures(pulled(frames)), np.stack(own_pictures(face, 40))
+    same = (made == expected).all((1, 2, 3))
+    assert same.tolist() == [10 <= frame < 20 for frame in range(40)]
+    early = studio.frames(source, reference, seconds=0.96)
+    assert np.array_equal(pictures(pulled(plan_paste(early, original_sound=False)))[:21], made[:21])
+
+
+def test_shots_without_a_face_are_never_made(studio):
+    from talkstream.nodes.pasting import plan_paste
+
+    face = tracked(studio.video("away.mp4", 30, Fraction(25)), cut=12, missing=range(12, 30))
+    source, reference, _ = studio.source(face)
+    frames = plan_paste(studio.frames(source, reference, seconds=1.2), original_sound=False)
+    assert [(s.first_frame, s.frames) for s in frames.stream.spec.segments] == [(0, 12)]
+    made, expected = pictures(pulled(frames)), np.stack(own_pictures(face, 30))
+    assert (made == expected).all((1, 2, 3)).tolist() == [frame >= 12 for frame in range(30)]
+
+
+def test_a_piece_first_and_the_rest_later(studio):
+    """The second pull goes on behind the first chunk, across a cut, as if there had been one pull."""
+    from talkstream.nodes.pasting import plan_paste
+
+    face = tracked(studio.video("fifty.mp4", 40, Fraction(50)), cut=30)
+    source, reference, _ = studio.source(face)
+    whole = pictures(pulled(plan_paste(studio.frames(source, reference, seconds=0.8), original_sound=False)))
+    assert len(whole) == 40
+    frames = plan_paste(studio.frames(source, reference, seconds=0.8), original_sound=False)
+    first = pictures(pulled(frames, chunks=1))
+    assert 0 < frames.stream.take.chunks < frames.stream.spec.chunks
+    assert np.array_equal(first, whole[: len(first)])
+    assert np.array_equal(pictures(pulled(frames)), whole)
+
+
+def test_the_sound_is_the_voice_or_the_videos_own(studio):
+    from talkstream.nodes.pasting import plan_paste
+    from talkstream.nodes.record import sound_of
+
+    face = tracked(studio.video("sound.mp4", 25, Fraction(25), sound=True))
+    source, reference, _ = studio.source(face)
+    faces = studio.frames(source, reference, seconds=0.6)
+    for original in (False, True):
+        sound = sound_of(plan_paste(faces, original_sound=original), start=0, stop=10)
+        tone = abs(np.fft.rfft(sound["waveform"][0, 0, 2000:6000].numpy())).argmax() / 4000 * 2 * np.pi
+        assert sound["waveform"].shape[-1] == 6400
+        assert (abs(tone - 0.3) < 0.01) == original
+    silent = tracked(studio.video("silent.mp4", 25, Fraction(25)))
+    source, reference, _ = studio.source(silent)
+    with pytest.raises(ValueError, match="no sound of its own"):
+        plan_paste(studio.frames(source, reference, seconds=0.6), original_sound=True)
+
+
+def test_a_run_is_known_by_its_video(studio):
+    """The same parts have one name in another process; another track of the same file has another."""
+    from talkstream.nodes.host.identity import fingerprint
+    from talkstream.nodes.saving import parts_of
+
+    path, names = studio.video("named.mp4", 12, Fraction(25)), []
+    for missing in (range(0), range(0), range(3, 5)):
+        source, reference, _ = studio.source(tracked(path, missing=missing))
+        names.append(fingerprint(parts_of(studio.frames(source, reference, seconds=0.4).stream)))
+    assert names[0] == names[1] != names[2]
+
+
+def test_wrong_parts_are_told_in_a_sentence(studio):
+    from talkstream.nodes.pasting import plan_paste
+    from talkstream.nodes.plan import plan_stream
+
+    source, reference, _ = studio.source(tracked(studio.video("wrong.mp4", 12, Fraction(25))))
+    frames = studio.frames(source, reference, seconds=0.4)
+    with pytest.raises(ValueError, match="pasted already"):
+        plan_paste(plan_paste(frames, original_sound=False), original_sound=False)
+    with pytest.raises(ValueError, match="connect Encode Source Video to source"):
+        plan_stream(
+            studio.model, studio.speech(0.4), reference, conditioning=None, sigmas=None, cache=None, seed=1
+        )
