@@ -9,12 +9,13 @@ import numpy as np
 
 from .video_source import Source, SourceFrame
 
-HELD_BYTES = 128 * 2**20
+HELD_BYTES = 256 * 2**20
 
 
 class FrameReader:
-    """Gives frames by number. Going on is decoding on; going back decodes from a key frame, and keeps what it passed.
+    """Gives frames by number.
 
+    Going on decodes on and keeps one picture; going back decodes from a key frame and keeps what it passes.
     A stretch between key frames that is too long for the memory is decoded again in pieces, from its end.
     """
 
@@ -33,11 +34,14 @@ class FrameReader:
         held = self._held_at(index)
         if held is not None:
             return held
-        if self._stream is None or index < self._next:
+        back = self._stream is not None and index < self._next
+        if back:
             self._restart(max(self._source.index.key_before(index), index - self._held.maxlen + 1))
-        elif self._source.index.key_before(index) > self._next:
+        elif self._stream is None or self._source.index.key_before(index) > self._next:
             self._restart(index)
         for frame in self._stream:
+            if not back:
+                self._held.clear()  # going on, nothing behind is needed
             self._held.append(frame)
             self._next = frame.index + 1
             if frame.index == index:

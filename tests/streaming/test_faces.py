@@ -9,7 +9,7 @@ import pytest
 
 from talkstream.streaming.face_alignment import points_in_box
 from talkstream.streaming.face_choice import Face, FaceChoice
-from talkstream.streaming.faces import FacelessRun, track_face
+from talkstream.streaming.faces import FacelessRun, is_turned_away, track_face
 
 HEIGHT, WIDTH = 120, 160
 
@@ -178,6 +178,19 @@ def test_a_profile_turn_passes_and_is_listed():
     zoom = [np.linalg.norm(made.matrix_at(number, side=96)[0, :2]) for number in range(60)]
     assert max(zoom[24:37]) <= max(zoom[23], zoom[37]) + 1e-9
     assert max(zoom) < 2 * zoom[0]
+
+
+@pytest.mark.parametrize(
+    ("yaw", "away"), [(0, False), (30, False), (50, False), (70, True), (85, True), (110, True)]
+)
+@pytest.mark.parametrize("roll", [0, 40, 180])
+def test_turned_away_is_past_60_degrees_however_the_head_is_tilted(yaw, away, roll):
+    """A head in 3D: brows 80 apart, the nose 62 lower and 35 in front of them."""
+    solid = np.array([[-40.0, 0.0, 0.0], [40.0, 0.0, 0.0], [0.0, 62.0, 35.0]])
+    turn, tilt = np.deg2rad(yaw), np.deg2rad(roll)
+    seen = np.stack([solid[:, 0] * np.cos(turn) + solid[:, 2] * np.sin(turn), solid[:, 1]], -1)
+    rolled = seen @ np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
+    assert is_turned_away(rolled) is away
 
 
 def test_only_profiles_are_one_sentence():

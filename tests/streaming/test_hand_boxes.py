@@ -16,7 +16,7 @@ def edges(faces: list[list]) -> list[list[float] | None]:
 def test_four_numbers_are_a_box_for_every_frame():
     assert edges(boxes_of_text("10, 20, 30, 40", frames=3)) == [[10, 20, 40, 60]] * 3
     (face,) = boxes_of_text("[10 20 30 40]", frames=1)[0]
-    assert face.points_32 == pytest.approx(np.array([[17.5, 31.2], [32.5, 31.2], [25.0, 39.2]]))
+    assert face.points_32 == pytest.approx(np.array([[17.8, 30.8], [32.2, 30.8], [25.0, 41.2]]))
 
 
 def test_lines_move_the_box_and_none_takes_it_away():
