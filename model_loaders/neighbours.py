@@ -168,7 +168,7 @@ _WAN_RELATIVES = (
     ),
     Neighbour(
         "a part of a Wan model, one shard of several",
-        "put all shards and their .index.json into one folder, and pick any of them",
+        "put all of them into one folder under the names they were published with, and pick any of them",
         _is_shard,
     ),
 )

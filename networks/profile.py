@@ -62,6 +62,7 @@ class SpeechProfile:
     vector on its start and the last on its end (LiveTalk), 0 lets every vector cover its frame (Lip Forcing).
     window_frames: vectors around each video frame that its latent hears (MultiTalk: 5).
     loudness_lufs: level that the voice is brought to before encoding, None for its own.
+    late_frames: vectors stand so many frames after their sound, behind zeros (OmniAvatar: 1); whole clips only.
     tail: what a chunk hears behind the end of the voice: silence, or its last vectors in reverse (InfiniteTalk).
     """
 
@@ -76,6 +77,7 @@ class SpeechProfile:
     window_frames: int = 1
     loudness_lufs: float | None = None
     tail: Literal["silence", "mirror"] = "silence"
+    late_frames: int = 0
 
     def __post_init__(self) -> None:
         """Check every field. Raises ValueError."""
@@ -88,6 +90,7 @@ class SpeechProfile:
         _check_at_least("feature_width", self.feature_width, 1)
         _check_at_least("prefix_copies", self.prefix_copies, 0)
         _check_at_least("uncovered_frames", self.uncovered_frames, 0)
+        _check_at_least("late_frames", self.late_frames, 0)
         if self.past_seconds < 0 or self.ahead_seconds < 0:
             raise ValueError(
                 f"speech window {self.past_seconds}/{self.ahead_seconds} s must not be negative."
@@ -313,12 +316,13 @@ _TEACHER_SPEECH = replace(WAV2VEC2_BASE, uncovered_frames=0)
 _TEACHER_SIGMAS = tuple(5 * u / (1 + 4 * u) for u in (1 - step / 50 for step in range(50))) + (0.0,)
 _TEACHER = (
     "it is a teacher: it denoises a whole clip forwards and backwards in time, in about 50 steps with guidance 4.5; "
-    "stream with a student that was distilled from it, {student}"
+    "stream with a student that was distilled from it, {student}, or run one clip with Teacher Clip and core's "
+    "KSampler"
 )
 
 OMNIAVATAR = StudentProfile(
     name="omniavatar",
-    speech=_TEACHER_SPEECH,
+    speech=replace(_TEACHER_SPEECH, late_frames=1),
     sigmas=_TEACHER_SIGMAS,
     fps_num=25,
     width=512,
@@ -333,9 +337,10 @@ OMNIAVATAR = StudentProfile(
 OMNIAVATAR_LS = replace(
     OMNIAVATAR,
     name="omniavatar_ls",
+    speech=_TEACHER_SPEECH,
     clamp_first_latent=False,
     first_mask_bit=1,
-    offline=_TEACHER.format(student="Lip Forcing") + ", or run one clip with Teacher Clip and core's KSampler",
+    offline=_TEACHER.format(student="Lip Forcing"),
 )
 
 PROFILES: dict[str, StudentProfile] = {

@@ -9,32 +9,82 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..audio.rates import latents_for_frames
-from ..networks.profile import PROFILES
 from .hearing import open_wav2vec2
 from .host import memory, teacher
 from .host.graft import profile_of
 from .host.guided import empty_latent
-from .types import Speech
+from .types import Reference, Speech
 from .voice import shown_frames
 
-TEACHER = "omniavatar_ls"
+PORTRAIT, LIPS = "omniavatar", "omniavatar_ls"
 
 
 def plan_lesson(
     model: io.Model.Type,
     speech: Speech,
     *,
-    source: Mapping[str, Tensor],
-    masked: Mapping[str, Tensor],
-    mask_BHW: Tensor,
+    source: Mapping[str, Tensor] | None = None,
+    masked: Mapping[str, Tensor] | None = None,
+    mask_BHW: Tensor | None = None,
+    reference: Reference | None = None,
 ) -> tuple[io.Model.Type, dict[str, Tensor]]:
     """The teacher's MODEL with one clip on it, and the empty LATENT of its length.
 
-    source, masked: LATENTs of the same video, whole and with its mouth grey. Raises ValueError, in one sentence, for
-    parts that do not belong together.
+    source, masked: LATENTs of the same video, whole and with its mouth grey, mask_BHW: the mouth, for OmniAvatar-LS.
+    reference: the portrait, for OmniAvatar. Raises ValueError, in one sentence, for parts that do not belong together.
     """
     check_lesson(model, speech)
-    latents = latents_for_frames(shown_frames(speech))
+    latents, first = latents_for_frames(shown_frames(speech)), None
+    if profile_of(model).name == LIPS:
+        known = known_of_video(source, masked, mask_BHW, latents)
+    else:
+        known = known_of_portrait(reference, latents)
+        first = reference.latent_BCTHW
+    teacher.bring_audio(model)
+    memory.load_together(speech.get_models(), extra_bytes=0)
+    with torch.inference_mode():
+        tokens = open_wav2vec2(model, speech).tokens(0, latents).float().cpu()
+    clip = teacher.attach_clip(model, known_BCTHW=known, tokens_BTE=tokens, first_BCTHW=first)
+    return clip, empty_latent((1, 16, *known.shape[2:]))
+
+
+def check_lesson(model: io.Model.Type, speech: Speech) -> None:
+    """A teacher, and a voice prepared for it, heard as a whole."""
+    profile = profile_of(model)
+    if profile.name not in (PORTRAIT, LIPS):
+        hint = "stream it with Stream Chunks" if not profile.offline else "it is no teacher"
+        raise ValueError(
+            f"got the MODEL of {profile.name!r}, expected {PORTRAIT!r} (OmniAvatar) or {LIPS!r} (OmniAvatar-LS); {hint}"
+        )
+    if speech.profile.speech != profile.speech:
+        raise ValueError(
+            "the voice was prepared for another student; connect the same MODEL to Encode Speech"
+        )
+    if speech.window == "windows" and profile.speech.late_frames:
+        raise ValueError(
+            f"the teacher {profile.name!r} hears a whole clip; set window on Encode Speech to 'whole clip'"
+        )
+
+
+def known_of_portrait(reference: Reference | None, latents: int) -> Tensor:
+    """(1, 17, T, H, W): the portrait at every latent, and a bit that is 0 where it is the picture itself."""
+    if reference is None:
+        raise ValueError("OmniAvatar starts from a portrait: connect Encode Reference to reference")
+    picture = reference.latent_BCTHW.expand(-1, -1, latents, -1, -1)
+    unknown = torch.ones_like(picture[:, :1])
+    unknown[:, :, 0] = 0
+    return torch.cat([picture, unknown], dim=1)
+
+
+def known_of_video(
+    source: Mapping[str, Tensor] | None,
+    masked: Mapping[str, Tensor] | None,
+    mask_BHW: Tensor | None,
+    latents: int,
+) -> Tensor:
+    """(1, 49, T, H, W): the video's first latent at every latent, the mouth, the video without it, the video."""
+    if source is None or masked is None or mask_BHW is None:
+        raise ValueError("OmniAvatar-LS repaints the mouth of a video: connect source, masked and mask")
     pictures = [check_latents(part, latents, name) for part, name in ((source, "source"), (masked, "masked"))]
     if pictures[0].shape != pictures[1].shape:
         raise ValueError(
@@ -42,27 +92,9 @@ def plan_lesson(
         )
     whole, grey = (teacher.normalised(part) for part in pictures)
     mouth = teacher.latent_mask(mask_BHW, height=whole.shape[-2], width=whole.shape[-1])
-    known = torch.cat(
+    return torch.cat(
         [whole[:, :, :1].expand_as(whole), mouth.expand(-1, -1, *whole.shape[2:]), grey, whole], dim=1
     )
-    teacher.bring_audio(model)
-    memory.load_together(speech.get_models(), extra_bytes=0)
-    with torch.inference_mode():
-        tokens = open_wav2vec2(model, speech).tokens(0, latents).float().cpu()
-    clip = teacher.attach_clip(model, known_BCTHW=known, tokens_BTE=tokens)
-    return clip, empty_latent((1, 16, *whole.shape[2:]))
-
-
-def check_lesson(model: io.Model.Type, speech: Speech) -> None:
-    """The one teacher that reads video, and a voice prepared for it."""
-    profile = profile_of(model)
-    if profile.name != TEACHER:
-        hint = "stream it with Stream Chunks" if not profile.offline else "it starts from a portrait"
-        raise ValueError(f"got the MODEL of {profile.name!r}, expected {TEACHER!r} (OmniAvatar-LS); {hint}")
-    if speech.profile.speech != PROFILES[TEACHER].speech:
-        raise ValueError(
-            "the voice was prepared for another student; connect the same MODEL to Encode Speech"
-        )
 
 
 def check_latents(latent: Mapping[str, Tensor], latents: int, name: str) -> Tensor:

@@ -103,7 +103,10 @@ class SlotProjector:
         self._audio_proj, self._slots, self._width, self._cast = audio_proj, slots, width, cast
 
     def __call__(self, states: Iterator[Tensor], frames_TP: Tensor) -> Tensor:
-        """Hidden states (1, A, D) in order, vector index of each frame (T, 4) -> tokens (1, T, E) float32."""
+        """Hidden states (1, A, D) in order, vector index of each frame (T, 4) -> tokens (1, T, E) float32.
+
+        An index below 0 stands for a vector of zeros.
+        """
         tokens = None
         state = torch.zeros(0)
         for slot, state in enumerate(states, start=1):
@@ -116,7 +119,8 @@ class SlotProjector:
         return F.layer_norm(tokens, tokens.shape[-1:], weight, bias, norm.eps)[None]
 
     def _slot(self, slot: int, state_BAD: Tensor, frames_TP: Tensor) -> Tensor:
-        rows = state_BAD[0, frames_TP].float().flatten(1)  # (T, 4 * D)
+        there = (frames_TP >= 0)[..., None]
+        rows = (state_BAD[0, frames_TP.clamp_min(0)].float() * there).flatten(1)  # (T, 4 * D)
         weight = self._cast(self._audio_proj.proj.weight, rows)
         weight = weight.unflatten(1, (FRAMES_PER_LATENT, self._slots, self._width))[:, :, slot]
         return rows @ weight.flatten(1).T
@@ -145,7 +149,7 @@ class WholeClipSpeech:
         check_encoder(encoder, audio_proj)
         self._reader = ResampledReader(source, rate=SPEECH_RATE)
         self._encoder, self._check, self.latents = encoder, check, latents
-        self._copies = profile.prefix_copies
+        self._copies, self._late = profile.prefix_copies, profile.late_frames
         self._project = SlotProjector(audio_proj, slots=encoder.layers + 2, width=encoder.width, cast=cast)
         self._vectors = frames_in_latents(latents)
         self._samples = clip_samples(
@@ -170,7 +174,7 @@ class WholeClipSpeech:
         self._encoder.prepare()
         vectors = interpolate_vectors(self._features(), self._vectors)
         states = self._checked(self._encoder.states(self._encoder.project(vectors)))
-        frames = frame_indices(range(self.latents), copies=self._copies)
+        frames = frame_indices(range(self.latents), copies=self._copies) - self._late
         return self._project(states, frames.to(vectors.device))
 
     def _features(self) -> Tensor:

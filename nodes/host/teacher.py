@@ -14,7 +14,15 @@ from torch import Tensor
 from ...networks.audio_pack import pack_vectors
 from ...networks.wan_forward import prepare_text, wan_forward
 from . import memory
-from .graft import KEY, NOISE_CHANNELS, attention_for, audio_modules, cast_parameter, profile_of
+from .graft import (
+    KEY,
+    NOISE_CHANNELS,
+    TIMESTEP_SCALE,
+    attention_for,
+    audio_modules,
+    cast_parameter,
+    profile_of,
+)
 
 _POSITIVE = 0  # in the host's cond_or_uncond
 
@@ -23,10 +31,18 @@ class ClipForward:
     """DIFFUSION_MODEL wrapper: one clip's own channels and voice; the negative pass hears null audio."""
 
     def __init__(
-        self, audio_projections: torch.nn.ModuleList, known_BCTHW: Tensor, tokens_2TE: Tensor
+        self,
+        audio_projections: torch.nn.ModuleList,
+        known_BCTHW: Tensor,
+        tokens_2TE: Tensor,
+        first_BCTHW: Tensor | None = None,
     ) -> None:
-        """known_BCTHW: (1, in_dim - 16, T, H, W), normalised. tokens_2TE: of the voice, then of null audio."""
+        """known_BCTHW: (1, in_dim - 16, T, H, W), normalised. tokens_2TE: of the voice, then of null audio.
+
+        first_BCTHW: what the first latent is held to, (1, 16, 1, H, W), or None.
+        """
         self._projections, self._known, self._tokens = audio_projections, known_BCTHW, tokens_2TE
+        self._first = first_BCTHW
 
     def __call__(
         self,
@@ -47,17 +63,16 @@ class ClipForward:
                 f"got a LATENT of {tuple(x_BCTHW.shape[2:])}, expected {expected[1:]}: connect the one that Teacher "
                 "Clip makes"
             )
-        batch = x_BCTHW.shape[0]
+        batch, noisy = x_BCTHW.shape[0], x_BCTHW[:, :NOISE_CHANNELS]
+        held = noisy if self._first is None else self._held(noisy)
         passes = options.get("cond_or_uncond") or [_POSITIVE]
         heard = torch.tensor([int(kind != _POSITIVE) for kind in passes]).repeat_interleave(
             batch // len(passes)
         )
         attention = attention_for(x_BCTHW.device)
-        return wan_forward(
+        velocity = wan_forward(
             executor.class_obj,
-            torch.cat(
-                [x_BCTHW[:, :NOISE_CHANNELS], self._known.to(x_BCTHW).expand(batch, -1, -1, -1, -1)], dim=1
-            ),
+            torch.cat([held, self._known.to(x_BCTHW).expand(batch, -1, -1, -1, -1)], dim=1),
             timestep_BT=timestep_B.reshape(batch, -1)[:, :1].double(),
             text_BMD=prepare_text(executor.class_obj, context_BMD),
             audio_tokens_BTE=self._tokens[heard].to(x_BCTHW),
@@ -65,14 +80,32 @@ class ClipForward:
             attention=lambda q, k, v, heads: attention(q, k, v, heads=heads, transformer_options=options),
             cast=cast_parameter,
         )
+        if self._first is not None:
+            sigma_BCTHW = timestep_B.reshape(batch, 1, 1, 1, 1) / TIMESTEP_SCALE
+            velocity[:, :, :1] = (noisy - held)[:, :, :1] / sigma_BCTHW
+        return velocity
+
+    def _held(self, noisy_BCTHW: Tensor) -> Tensor:
+        """The same with its first latent clean."""
+        held = noisy_BCTHW.clone()
+        held[:, :, :1] = self._first.to(noisy_BCTHW)
+        return held
 
 
-def attach_clip(model: ModelPatcher, *, known_BCTHW: Tensor, tokens_BTE: Tensor) -> ModelPatcher:
-    """A clone of a teacher's MODEL for one clip, which core's samplers run. tokens_BTE: of the voice."""
+def attach_clip(
+    model: ModelPatcher, *, known_BCTHW: Tensor, tokens_BTE: Tensor, first_BCTHW: Tensor | None = None
+) -> ModelPatcher:
+    """A clone of a teacher's MODEL for one clip, which core's samplers run. tokens_BTE: of the voice.
+
+    first_BCTHW: what the first latent is held to at every step, or None.
+    """
     clip = model.clone()
     modules = audio_modules(clip)
     forward = ClipForward(
-        modules.audio_cond_projs, known_BCTHW, torch.cat([tokens_BTE, null_tokens(clip, tokens_BTE.shape[1])])
+        modules.audio_cond_projs,
+        known_BCTHW,
+        torch.cat([tokens_BTE, null_tokens(clip, tokens_BTE.shape[1])]),
+        first_BCTHW,
     )
     kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
     clip.remove_wrappers_with_key(kind, KEY)

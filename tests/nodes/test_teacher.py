@@ -1,4 +1,4 @@
-"""OmniAvatar-LS through core's sampler, against its reference and against the formula of guidance."""
+"""OmniAvatar and OmniAvatar-LS through core's sampler, against references and the formula of guidance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from talkstream.networks.audio_pack import pack_vectors
+from talkstream.tests import fakes
 from talkstream.tests.golden.wan_golden import Golden, build, close
 
 pytestmark = pytest.mark.host
@@ -104,3 +105,56 @@ def test_latents_of_another_kind_or_length_are_refused(host):
         check_latents({"samples": torch.zeros(1, 16, 4, 2, 2)}, 5, "source")
     with pytest.raises(ValueError, match=r"expected \(1, 16, T, H, W\)"):
         check_latents({"samples": torch.zeros(1, 4, 8, 8)}, 5, "source")
+
+
+@pytest.fixture(scope="module")
+def portrait_teacher(host, tmp_path_factory):
+    """A small OmniAvatar as the host's MODEL, and as our own network."""
+    from talkstream.model_loaders.build import build_network, open_student
+    from talkstream.nodes.host.student import load_student
+
+    path = tmp_path_factory.mktemp("teacher") / "omniavatar.safetensors"
+    fakes.write_tiny_audiopack(path, ffn_dim=128)
+    student = open_student(path, choice="omniavatar")
+    return (
+        load_student(path, profile="omniavatar", precision="fp32")[0],
+        build_network(student.tensors, student.config),
+    )
+
+
+def test_a_portraits_clip_starts_with_it_and_goes_on_as_the_network_says(portrait_teacher):
+    """One step of core's Euler, whose first latent is the picture; the others are those of our own network."""
+    from talkstream.nodes.host.teacher import attach_clip
+    from talkstream.nodes.lesson import known_of_portrait
+    from talkstream.nodes.types import Reference
+
+    teacher, model = portrait_teacher
+    picture, noise = torch.randn(1, 16, 1, 4, 4), torch.randn(1, 16, 3, 4, 4)
+    text, tokens = torch.randn(1, 5, 4096), torch.randn(1, 3, 32)
+    known = known_of_portrait(Reference(picture, 32, 32), 3)
+    assert known.shape == (1, 17, 3, 4, 4)
+    assert known[0, 16, :, 0, 0].tolist() == [0.0, 1.0, 1.0]
+    clip = attach_clip(teacher, known_BCTHW=known, tokens_BTE=tokens, first_BCTHW=picture)
+    recorded = {"in.noise": noise, "in.text_embeds": text}
+    held = torch.cat([picture, noise[:, :, 1:]], dim=2)
+    with torch.no_grad():
+        velocity = model(
+            torch.cat([held, known], dim=1),
+            timestep_BT=torch.full((1, 1), 1000 * SIGMA, dtype=torch.float64),
+            text_BMD=text,
+            audio_tokens_BTE=tokens,
+        )
+    expected = torch.cat([picture, (noise - SIGMA * velocity)[:, :, 1:]], dim=2)
+    close(one_step(clip, recorded, cfg=1.0, negative_BMD=text), expected, 2e-5)
+    guided = one_step(clip, recorded, cfg=GUIDANCE, negative_BMD=text.flip(1))
+    close(guided[:, :, :1], picture, 2e-5)
+    assert float((guided - expected)[:, :, 1:].abs().max()) > 0.01
+
+
+def test_each_teacher_asks_for_its_own_inputs(host):
+    from talkstream.nodes.lesson import known_of_portrait, known_of_video
+
+    with pytest.raises(ValueError, match="connect Encode Reference to reference"):
+        known_of_portrait(None, 3)
+    with pytest.raises(ValueError, match="connect source, masked and mask"):
+        known_of_video({"samples": torch.zeros(1, 16, 3, 4, 4)}, None, None, 3)

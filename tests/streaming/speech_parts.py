@@ -42,7 +42,9 @@ def voice(rate: int, seconds: float, channels: int = 1, *, seed: int = 0) -> tor
     return torch.randn(channels, samples, generator=generator) * envelope + 0.01
 
 
-def plain_tokens(clip_CS, rate, model, audio_proj, *, latents, fps, uncovered_frames=1) -> torch.Tensor:
+def plain_tokens(
+    clip_CS, rate, model, audio_proj, *, latents, fps, uncovered_frames=1, late=0
+) -> torch.Tensor:
     """What the published pipelines compute, everything at once: resample, normalise, all states, pack, project."""
     mono = clip_CS.mean(0).numpy()
     mono = (
@@ -55,4 +57,6 @@ def plain_tokens(clip_CS, rate, model, audio_proj, *, latents, fps, uncovered_fr
     wave = torch.zeros(length)
     wave[: len(mono)] = torch.from_numpy(mono.astype(np.float32))
     states = model(wave[None], vectors=vectors)
-    return audio_proj(pack_vectors(torch.cat([states[-1], *states], dim=-1)))
+    features = torch.cat([states[-1], *states], dim=-1)
+    silent = torch.zeros_like(features[:, :late])
+    return audio_proj(pack_vectors(torch.cat([silent, features], dim=1)[:, :vectors]))

@@ -82,6 +82,14 @@ def test_whole_clip_at_25_fps_where_every_vector_covers_its_frame(model, audio_p
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
+def test_vectors_that_come_a_frame_late_stand_behind_zeros(model, audio_proj, parts):
+    """OmniAvatar: the first latent hears nothing, and every later one what came a frame before."""
+    clip, profile = voice(16000, 3.0), replace(PROFILE, uncovered_frames=0, late_frames=1)
+    expected = plain_tokens(clip, 16000, model, audio_proj, latents=18, fps=25, uncovered_frames=0, late=1)
+    got = whole(clip, 16000, parts, 18, fps=25, profile=profile).tokens(0, 18)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
 def test_whole_clip_gives_a_limited_run_the_same_tokens(parts):
     """A duration limit changes how many chunks are asked for, not what they hear."""
     clip = voice(16000, 5.0)
