@@ -126,9 +126,10 @@ def test_a_larger_wav2vec2_is_named(host):
         model=SimpleNamespace(feature_extractor=None, encoder=SimpleNamespace(layers=[layer] * 24))
     )
     with pytest.raises(
-        ValueError, match="got wav2vec2 with 24 layers of width 1024, expected wav2vec2 with 12"
+        ValueError,
+        match="got wav2vec2 with 24 layers of width 1024, expected wav2vec2-base-960h, a wav2vec2 with 12",
     ):
-        check_audio_encoder(large, LIVETALK.speech)
+        check_audio_encoder(large, LIVETALK)
 
 
 def test_an_encoder_of_another_kind_is_named(host):
@@ -136,5 +137,7 @@ def test_an_encoder_of_another_kind_is_named(host):
     from talkstream.nodes.host.audio_encoder import check_audio_encoder
 
     whisper = SimpleNamespace(model=SimpleNamespace())
-    with pytest.raises(ValueError, match="expected wav2vec2 with 12 layers of width 768"):
-        check_audio_encoder(whisper, LIVETALK.speech)
+    with pytest.raises(
+        ValueError, match="expected wav2vec2-base-960h, a wav2vec2 with 12 layers of width 768"
+    ):
+        check_audio_encoder(whisper, LIVETALK)
