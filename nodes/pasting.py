@@ -60,6 +60,7 @@ class Paster:
         self._piece = max(1, PIECE_BYTES // size)
         self._reader = FrameReader(source.face.source)
         self._mouths: dict[int, np.ndarray] = {}
+        self._weights_SS: np.ndarray | None = None  # share of the face in each of its pixels
         self._next = 0
         self.bar = progress.Bar(node_id, self._total)
 
@@ -107,8 +108,9 @@ class Paster:
         if face_HWC is None:
             return picture_HWC
         side = face_HWC.shape[0]
-        matrix_23 = self._track.matrix_at(source, side=side)
-        return paste(picture_HWC, face_HWC, matrix_23, self._mask.soft(side, side).numpy())
+        if self._weights_SS is None or len(self._weights_SS) != side:
+            self._weights_SS = self._mask.soft(side, side).numpy()
+        return paste(picture_HWC, face_HWC, self._track.matrix_at(source, side=side), self._weights_SS)
 
     def _face(self, mouths: Mouths) -> np.ndarray | None:
         """The nearest generated face, or the blend of two; None where none was generated."""

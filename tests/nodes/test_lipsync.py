@@ -105,6 +105,52 @@ def test_a_piece_first_and_the_rest_later(studio):
     assert np.array_equal(pictures(pulled(frames)), whole)
 
 
+def test_finish_now_ends_with_the_mouths_that_are_made(studio, monkeypatch):
+    """After the first chunk of 9 mouths: at 50 frames a second 16 pictures need no later one."""
+    from talkstream.nodes.host.finishing import FINISH
+    from talkstream.nodes.pasting import plan_paste
+
+    face = tracked(studio.video("finish.mp4", 40, Fraction(50)))
+    source, reference, _ = studio.source(face)
+    frames = plan_paste(studio.frames(source, reference, seconds=0.8), original_sound=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(FINISH), "asked", lambda *_: True)
+        made = pictures(pulled(frames))
+    assert len(made) == face.clock.ready(9) == 16
+    whole = pictures(pulled(frames))
+    assert len(whole) == 40
+    assert np.array_equal(whole[:16], made)
+
+
+def test_a_process_that_died_is_continued_by_the_next(studio, tmp_path):
+    """Latents and state come from the disk, the video's latents are made anew; the bits are those of one run."""
+    from talkstream.nodes.host.takes import chunk_shape
+    from talkstream.nodes.pasting import plan_paste
+    from talkstream.nodes.pull import pulling
+    from talkstream.streaming.saved_run import RunStore
+
+    path, store = studio.video("killed.mp4", 60, Fraction(25)), RunStore(tmp_path / "runs", 10**9, 1e9)
+
+    def opened():
+        source, reference, _ = studio.source(tracked(path, cut=30))
+        frames = plan_paste(studio.frames(source, reference, seconds=2.4), original_sound=False)
+        return frames, store.open("a" * 40, shape=chunk_shape(frames.stream.spec))
+
+    frames, saved = opened()
+    with pytest.raises(RuntimeError, match="killed"):
+        with pulling(frames, node_id="8", prompt=None, saved=saved, save_every=1) as pull:
+            for piece in pull.chunks():
+                if piece.index == 4:
+                    raise RuntimeError("killed")
+    saved.close()
+    again, saved = opened()
+    assert saved.chunks == 4
+    with pulling(again, node_id="8", prompt=None, saved=saved, save_every=1) as pull:
+        made = pictures(list(pull.chunks()))
+    saved.delete()
+    assert np.array_equal(made, pictures(pulled(opened()[0])))
+
+
 def test_the_sound_is_the_voice_or_the_videos_own(studio):
     from talkstream.nodes.pasting import plan_paste
     from talkstream.nodes.record import sound_of

@@ -15,7 +15,7 @@ from talkstream.tests.nodes.graphs import node
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("model_files")]
 
 VIDEO = ROOT / "assets" / "videos" / "theo.mp4"
-BOX = "78, 24, 164, 200"
+BOX = "75, 39, 171, 154"
 SAVE = "11"
 
 

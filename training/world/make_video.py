@@ -27,7 +27,7 @@ from .voices import speak
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 240, 30, 120
 PERSON = (85, 40, 150, 200)  # x, y, width, height
-FACE_BOX = (78, 24, 164, 200)  # the box whose aligned crop shows exactly PERSON
+FACE_BOX = (75, 39, 171, 154)  # the box whose aligned crop shows exactly PERSON
 WHO, SAYS = "theo", "weather"
 _DRAWN_SIDE = 300
 _QUALITY = 21
