@@ -6,6 +6,7 @@ words, where they are known, in the file's metadata under the same name.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .recipes import LazyTensors
 from .safetensors_file import copy_with_tensor
 
 SENTENCE = "talkstream_sentence"
+_WORDS_SHOWN = 100  # characters of the sentence in one line for a node
 
 
 def split_sentence(tensors: LazyTensors) -> tuple[LazyTensors, LazyTensors | None]:
@@ -45,7 +47,7 @@ def read_sentence(sentence: LazyTensors | None) -> Tensor | None:
 
 def describe_sentence(sentence: LazyTensors, metadata: Mapping[str, str]) -> str:
     """One phrase for a node: how long it is, and its words where the file tells them."""
-    words = metadata.get(SENTENCE, "")
+    words = textwrap.shorten(metadata.get(SENTENCE, ""), _WORDS_SHOWN, placeholder=" ...")
     rows = f"brings its sentence ({sentence.shapes[SENTENCE][1]} rows)"
     return f'{rows}: "{words}"' if words else rows
 

@@ -73,6 +73,14 @@ def test_the_doctor_asks_for_no_text_encoder(files):
     assert WORDS in told
 
 
+def test_a_long_sentence_stays_in_one_line(files):
+    write_conditioning(files / "text.safetensors", [[torch.zeros(1, 5, 32), {}]], text="a\nlong one, " * 40)
+    assert join(files) == 0
+    told = open_student(files / "whole.safetensors", choice="livetalk").describe().splitlines()
+    assert len(told) == 2
+    assert told[0].endswith(' ..."')
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
