@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from talkstream.model_loaders.multitalk import is_audio, open_multitalk
+from talkstream.networks.cache_spec import CacheSpec
 from talkstream.networks.multitalk_profiles import INFINITETALK
 from talkstream.networks.profile import METADATA_KEY
 from talkstream.samplers.guidance import Guidance
@@ -20,6 +21,7 @@ from talkstream.streaming.motion_pictures import ChunkPictures
 from talkstream.streaming.motion_session import MotionSession
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, StubVAE, chunk_tokens, close
 from talkstream.tests.golden.test_echotorrent_cache import VARIANTS
+from talkstream.tests.golden.test_echotorrent_stream import PATTERNS
 from talkstream.tests.golden.test_echotorrent_stream import Rig as EchoRig
 from talkstream.tests.golden.test_multitalk_motion import RATE, Rig, Voices, cover
 from talkstream.tests.model_loaders.test_multitalk import write_form
@@ -307,6 +309,21 @@ def test_echotorrent_in_closed_loop(echo, monkeypatch, variant, dtype, tolerance
         session = sessions.open_session(stream, network, noise=own._noise, on_step=lambda step, x0: None)
         made = torch.stack([chunk.latent_BCTHW[0].double() for chunk in session.chunks()])
     close(made, rig.golden.tensors[f"{variant}.latents"], tolerance)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+def test_one_chunk_without_past_is_the_plain_forward(echo, pattern):
+    """No history, no sink, one chunk, at every step: the host's modules give InfiniteTalk's forward bit for bit."""
+    rig, model = echo(torch.float32)
+    x = torch.cat([rig.golden["in.noise_init"][0][None], rig.reference.channels(0, 4)], dim=1)
+    with torch.inference_mode(), opened(model, rig.golden) as network:
+        spec = CacheSpec(chunk=4, sink=0, history=pattern, mode="per_step", steps=2)
+        cache = network.make_cache(spec, (2, 3))
+        cache.begin_chunk(4)
+        for step, timestep in enumerate((1000.0, 625.0)):
+            cache.begin_pass(step)
+            call = {"timestep": timestep, "audio_tokens_BTE": rig.tokens(0, 4)}
+            assert torch.equal(network.velocity(x, **call, cache=cache), network.velocity(x, **call))
 
 
 def test_an_ordinary_sampler_is_refused(grafted, rig):
