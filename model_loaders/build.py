@@ -221,17 +221,21 @@ def _speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: StudentProfi
     """The student's own speech encoder, widths from its tensors, look-ahead from its profile."""
     if not any(_is_encoder(name) for name in shapes):
         return None
-    name = _SPEECH_ENCODER + "conv1.weight"
-    if len(shapes.get(name, ())) != 3:
-        raise ValueError(f"the speech encoder has no {name} of three axes; export the file again")
-    width, bins, _ = shapes[name]
+    first, last = (_SPEECH_ENCODER + name for name in ("conv1.weight", "conv3.weight"))
+    for name in (first, last):
+        if len(shapes.get(name, ())) != 3:
+            raise ValueError(f"the speech encoder has no {name} of three axes; export the file again")
+    width, bins, _ = shapes[first]
     promised = (profile.speech.feature_width, profile.speech.mel.bins if profile.speech.mel else bins)
     if (width, bins) != promised:
         raise ValueError(
             f"the speech encoder makes {width} features of {bins} mel bins, its profile says {promised[0]} of "
             f"{promised[1]}; export the file again"
         )
-    return SpeechEncoder(SpeechEncoderConfig(bins=bins, width=width, ahead_mel=mel_ahead(profile.speech)))
+    config = SpeechEncoderConfig(
+        bins=bins, width=width, ahead_mel=mel_ahead(profile.speech), taps=shapes[last][2]
+    )
+    return SpeechEncoder(config)
 
 
 def mel_ahead(speech: SpeechProfile) -> int:

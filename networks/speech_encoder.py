@@ -1,4 +1,4 @@
-"""Mel frames -> one speech feature per video frame: three strided convolutions over a fixed window."""
+"""Mel frames -> one speech feature per video frame: four convolutions, two of them strided, over a fixed window."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MEL_PER_FRAME = 4  # mel frames (10 ms) per video frame (40 ms)
+_FRAME_WINDOW_MEL = 16  # mel frames under one value of the second convolution
+_LAST_TAPS = 5  # video frames that the last convolution spans
 
 
 @dataclass(frozen=True)
 class SpeechEncoderConfig:
-    """Widths and look-ahead; the past is what remains of the receptive field."""
+    """Widths and look-ahead; the past is what remains of the receptive field.
+
+    taps: video frames (40 ms) that the third convolution spans.
+    """
 
     bins: int = 40
     width: int = 128
-    ahead_mel: int = 12
+    ahead_mel: int = 24
+    taps: int = 9
 
     def __post_init__(self) -> None:
         if not 0 <= self.ahead_mel <= self.window_mel - MEL_PER_FRAME:
@@ -29,7 +35,7 @@ class SpeechEncoderConfig:
     @property
     def window_mel(self) -> int:
         """Mel frames that one feature depends on."""
-        return 48
+        return _FRAME_WINDOW_MEL + (self.taps + _LAST_TAPS - 2) * MEL_PER_FRAME
 
     @property
     def past_mel(self) -> int:
@@ -52,7 +58,8 @@ class SpeechEncoder(nn.Module):
         self.config = config
         self.conv1 = nn.Conv1d(config.bins, config.width, 6, stride=2)
         self.conv2 = nn.Conv1d(config.width, config.width, 6, stride=2)
-        self.conv3 = nn.Conv1d(config.width, config.width, 9)
+        self.conv3 = nn.Conv1d(config.width, config.width, config.taps)
+        self.conv4 = nn.Conv1d(config.width, config.width, _LAST_TAPS)
 
     def init_state(self, batch: int = 1) -> SpeechState:
         """State of a stream that has heard nothing; silence before it is zeros."""
@@ -77,10 +84,5 @@ class SpeechEncoder(nn.Module):
     def _convolve(self, mel_BMA: Tensor) -> Tensor:
         x = F.gelu(self.conv1(mel_BMA))
         x = F.gelu(self.conv2(x))
-        return self.conv3(x).transpose(1, 2)
-
-
-def speech_encoder_config(tensors: dict[str, Tensor], *, ahead_mel: int) -> SpeechEncoderConfig:
-    """Read the widths from tensors named conv1.weight and so on; the look-ahead comes from the profile."""
-    width, bins = tensors["conv1.weight"].shape[:2]
-    return SpeechEncoderConfig(bins=bins, width=width, ahead_mel=ahead_mel)
+        x = F.gelu(self.conv3(x))
+        return self.conv4(x).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Making clean synthetic speech sound like recordings: gain, equalisation, reverberation, noise."""
+"""Making clean synthetic speech sound like recordings: gain, equalisation, reverberation, noise, other throats."""
 
 from __future__ import annotations
 
@@ -70,3 +70,20 @@ def _coloured_noise(random: np.random.Generator, length: int) -> np.ndarray:
     spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** random.uniform(0.0, 1.0)
     noise = np.fft.irfft(spectrum, length)
     return (noise / np.sqrt((noise**2).mean())).astype(np.float32)
+
+
+def warp_mel(mel_NMA: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Mel frames (N, M, bins) of N clips, each with its mel axis stretched and moved at random.
+
+    Other vocal tract lengths, so that few voices stand for many (vocal tract length perturbation, Jaitly and Hinton
+    2013, on a mel axis): factors of e^-0.16 to e^0.16, shifts of up to 1.5 bins, linear between bins.
+    """
+    clips, _, bins = mel_NMA.shape
+    factor = np.exp(random.uniform(-0.16, 0.16, (clips, 1)))
+    shift = random.uniform(-1.5, 1.5, (clips, 1))
+    at = np.clip(np.arange(bins)[None] * factor + shift, 0, bins - 1.001)
+    low = at.astype(int)
+    share = (at - low).astype(mel_NMA.dtype)[:, None]
+    below = np.take_along_axis(mel_NMA, low[:, None], axis=2)
+    above = np.take_along_axis(mel_NMA, low[:, None] + 1, axis=2)
+    return below + (above - below) * share

@@ -14,7 +14,7 @@ from ..networks.audio_pack import FRAMES_PER_LATENT
 from ..networks.causal_vae import CausalVAE, normalise_latents
 from ..networks.speech_encoder import MEL_PER_FRAME
 from ..streaming.mouth_mask import MouthMask
-from .augment import augment
+from .augment import augment, warp_mel
 from .codec import to_tensor
 from .conditions import Condition, LipSyncCondition, PortraitCondition
 from .export import fold_latent_statistics
@@ -134,13 +134,19 @@ class Batch:
         return Batch(self.latents.to(device), self.mel.to(device), self.condition.to(device))
 
 
-def draw_batch(bank: LatentBank, random: np.random.Generator, *, clips: int, latents: int) -> Batch:
-    """Random clips from their start, cut to a number of latents, each with a random version of its speech."""
+def draw_batch(
+    bank: LatentBank, random: np.random.Generator, *, clips: int, latents: int, warp: bool = False
+) -> Batch:
+    """Random clips from their start, cut to a number of latents, each with a random version of its speech.
+
+    warp: let another throat say it, see augment.warp_mel.
+    """
     chosen = random.integers(len(bank.latents), size=clips)
     versions = random.integers(bank.mel.shape[1], size=clips)
     mel_frames = (FRAMES_PER_LATENT * latents - 3) * MEL_PER_FRAME
+    mel = bank.mel[chosen, versions][:, :mel_frames].astype(np.float32)
     return Batch(
         latents=_float(bank.latents[chosen][:, :, :latents]),
-        mel=_float(bank.mel[chosen, versions][:, :mel_frames]),
+        mel=torch.from_numpy(warp_mel(mel, random) if warp else mel),
         condition=bank.condition(chosen, latents),
     )

@@ -180,7 +180,7 @@ class DistilStage:
         random = np.random.default_rng([s.seed, step])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         whole = self._bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
-        batch = draw_batch(self._bank, random, clips=s.batch, latents=whole).to(self._device)
+        batch = draw_batch(self._bank, random, clips=s.batch, latents=whole, warp=True).to(self._device)
         target = int(random.integers(s.last_chunk + 1))
         exit_step = int(random.integers(self._schedule.steps))
         before, current = self._generate(batch, target=target, exit_step=exit_step, generator=generator)

@@ -183,7 +183,7 @@ class FinetuneStage:
         random = np.random.default_rng([s.seed, step])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         whole = self._bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
-        batch = draw_batch(self._bank, random, clips=s.batch, latents=whole)
+        batch = draw_batch(self._bank, random, clips=s.batch, latents=whole, warp=True)
         bidirectional = random.random() < s.bidirectional_share
         make_loss = self._bidirectional_loss if bidirectional else self._causal_loss
         loss = make_loss(batch.to(self._device), random, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ..audio.mel import MelFrontEnd, MelSettings
 from ..networks.speech_encoder import MEL_PER_FRAME, SpeechEncoder, SpeechEncoderConfig
-from .augment import augment
+from .augment import augment, warp_mel
 from .initialisation import initialise
 from .muon import make_optimisers
 from .world.clips import FPS, random_speech
@@ -36,8 +37,6 @@ class SpeechSettings:
     crop_frames: int = 75
     matrix_lr: float = 0.01
     other_lr: float = 0.002
-    width: int = 128
-    ahead_mel: int = 12
     seed: int = 0
 
 
@@ -113,15 +112,17 @@ class SpeechStage:
     def __init__(
         self,
         settings: SpeechSettings,
-        mel: MelSettings,
+        speech: SpeechEncoderConfig,
         bank: SpeechBank,
         held_out: SpeechBank,
         *,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
         self.settings, self._bank, self._held_out, self._device = settings, bank, held_out, device
-        config = SpeechEncoderConfig(bins=mel.bins, width=settings.width, ahead_mel=settings.ahead_mel)
-        self.regressor = MouthRegressor(config)
+        self.regressor = MouthRegressor(speech)
+        frames_before = math.ceil(speech.past_mel / MEL_PER_FRAME)
+        frames_after = math.ceil(speech.ahead_mel / MEL_PER_FRAME)
+        self._inner = slice(frames_before, settings.crop_frames - frames_after)  # with all of their window
         initialise(self.regressor, torch.Generator().manual_seed(settings.seed))
         self.regressor.to(device)
         self.optimisers = make_optimisers(
@@ -139,9 +140,9 @@ class SpeechStage:
             mel.append(self._bank.mel[clip, first * MEL_PER_FRAME : (first + s.crop_frames) * MEL_PER_FRAME])
             mouth.append(self._bank.mouth[clip, first : first + s.crop_frames])
         target = torch.from_numpy(np.stack(mouth)).to(self._device)
-        output = self.regressor(torch.from_numpy(np.stack(mel)).float().to(self._device))
-        inner = slice(8, s.crop_frames - 3)  # frames whose window lies inside the crop
-        loss = F.mse_loss(output[:, inner], target[:, inner])
+        heard = warp_mel(np.stack(mel).astype(np.float32), random)
+        output = self.regressor(torch.from_numpy(heard).to(self._device))
+        loss = F.mse_loss(output[:, self._inner], target[:, self._inner])
         loss.backward()
         for optimiser in self.optimisers:
             optimiser.step()

@@ -84,7 +84,7 @@ def _speech(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
             log.info("speaking %s sentences", name)
             save_speech_bank(path, make_bank(settings, MEL, held_out=held_out))
         banks.append(load_speech_bank(path))
-    return SpeechStage(settings, MEL, *banks, device=device)
+    return SpeechStage(settings, SPEECH, *banks, device=device)
 
 
 def _banks(recipe: Recipe) -> tuple[LatentBank, LatentBank]:

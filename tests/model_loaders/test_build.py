@@ -99,6 +99,7 @@ def mini_file(tmp_path, **changes):
         "speech_encoder.conv1.weight": (16, 40, 6),
         "speech_encoder.conv2.weight": (16, 16, 6),
         "speech_encoder.conv3.weight": (16, 16, 9),
+        "speech_encoder.conv4.weight": (16, 16, 5),
     }
     encoder |= {name.replace("weight", "bias"): (16,) for name in encoder}
     layout = layouts.student(dim=128, ffn_dim=64, layers=6, in_dim=33, text_dim=32, audio_in=4 * 16)
@@ -114,9 +115,9 @@ def test_own_speech_encoder_is_built_from_its_tensors_and_profile(tmp_path):
     student = open_student(path)
     assert student.signature.own_speech_encoder and student.profile.name == "mini"
     modules = build_audio_modules(student.audio_tensors(), student.profile)
-    assert modules.speech_encoder.config == SpeechEncoderConfig(bins=40, width=16, ahead_mel=12)
+    assert modules.speech_encoder.config == SpeechEncoderConfig(bins=40, width=16, ahead_mel=12, taps=9)
     stored = load_file(str(path))
-    direct = SpeechEncoder(SpeechEncoderConfig(bins=40, width=16, ahead_mel=12))
+    direct = SpeechEncoder(SpeechEncoderConfig(bins=40, width=16, ahead_mel=12, taps=9))
     direct.load_state_dict({n[15:]: t for n, t in stored.items() if n.startswith("speech_encoder.")})
     mel = torch.randn(1, 36, 40)
     assert torch.equal(modules.speech_encoder(mel), direct(mel))
@@ -135,7 +136,7 @@ def test_speech_encoder_is_accounted_too(tmp_path):
     assert "makes 16 features of 32 mel bins, its profile says 16 of 40" in refusal(
         mini_file(tmp_path, **fewer)
     )
-    all_lost = {f"speech_encoder.conv{i}.{part}": None for i in (1, 2, 3) for part in ("weight", "bias")}
+    all_lost = {f"speech_encoder.conv{i}.{part}": None for i in (1, 2, 3, 4) for part in ("weight", "bias")}
     assert "needs the student's own speech encoder" in refusal(mini_file(tmp_path, **all_lost))
 
 

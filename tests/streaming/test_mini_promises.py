@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 LONG_SECONDS, SECONDS = 60, 10
 FRAMES = 25 * SECONDS
-UNCHANGED = 237  # chunks end at frames 9 + 12 k and hear 3 frames ahead: the last one inside 250 ends at 237
+UNCHANGED = 237  # chunks end at frames 9 + 12 k and hear 6 frames ahead: the last one inside 250 ends at 237
 
 
 def first_latents(loaded, clip_CS, rate, *, samples=None) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkstream.training.augment import augment
+from talkstream.training.augment import augment, warp_mel
 from talkstream.training.world.face import NEUTRAL_MOUTH, Pose, draw_face
 from talkstream.training.world.identity import random_identity
 from talkstream.training.world.motion import free_poses, spoken_poses
@@ -107,3 +107,18 @@ def test_invented_sentences_differ_and_can_be_spoken():
     sentences = {nonsense(np.random.default_rng(seed)) for seed in range(50)}
     assert len(sentences) == 50
     assert all(3 <= len(sentence.split()) <= 12 and sentence.endswith(".") for sentence in sentences)
+
+
+def test_warped_mel_moves_bins_and_nothing_else():
+    """A ramp along the bins shows where each bin was read: in order, elsewhere, the same in all frames."""
+    ramp = np.tile(np.arange(40, dtype=np.float32), (200, 6, 1))
+    read = warp_mel(ramp, np.random.default_rng(3))
+    assert read.shape == ramp.shape
+    assert read.dtype == np.float32
+    assert (np.diff(read, axis=2) >= 0).all()
+    assert (read == read[:, :1]).all()
+    moved = read[:, 0, 20] - 20
+    assert -5 < moved.min() < -2 < 2 < moved.max() < 6
+    assert abs(moved.mean()) < 0.5
+    one = np.zeros((1, 6, 40), np.float32)
+    assert (warp_mel(one, np.random.default_rng(3)) == 0).all()
