@@ -14,6 +14,7 @@ STANDARD_RATES = tuple(
 )
 SAME_RATE = Fraction(1, 1000)  # a container's rounded rate still means the standard one
 NEAR_RATE = Fraction(1, 20)  # and so does the usual interval of a variable one
+SLOWEST_SECONDS = 60  # per frame, on average: times beyond are damage
 JITTER = 0.3  # of an interval: what a constant rate may stray from its grid
 
 
@@ -72,6 +73,9 @@ def index_video(
     ticks = sorted(tick for tick in shown if tick >= first and (stop is None or tick < stop))
     if not ticks:
         raise ValueError("no frame of it can be shown: it is broken, or its trim leaves nothing")
+    span = (ticks[-1] - ticks[0]) * time_base
+    if span > SLOWEST_SECONDS * len(ticks):
+        raise ValueError(f"its {len(ticks)} frames claim to last {float(span) / 3600:.0f} hours")
     ticks_F = np.asarray(ticks, dtype=np.int64)
     declared = Fraction(stream.average_rate) if stream.average_rate else None
     fps, constant = frame_rate(ticks_F, time_base, declared=declared)

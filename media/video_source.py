@@ -155,7 +155,7 @@ class VideoSource:
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         source = io.BytesIO(self._file) if isinstance(self._file, bytes) else str(self._file)
         try:
-            with av.open(source) as container:
+            with av.open(source, metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise ValueError(f"{self.name} has no pictures; use a video file")
                 stream = container.streams.video[0]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from talkstream.media.frame_reader import FrameReader
+from talkstream.media.muxer import VideoWriter
 from talkstream.media.video_source import PictureSource, VideoSource
 from talkstream.tests.videos import number_of, numbered, turn, write_video
 
@@ -138,6 +139,47 @@ def test_a_broken_file_is_one_sentence(tmp_path, content):
     with pytest.raises(ValueError, match=r"broken\.mp4 cannot be read as a video") as raised:
         VideoSource(tmp_path / "broken.mp4")
     assert str(raised.value).count("\n") == 0
+
+
+def test_times_that_are_damage_are_one_sentence(tmp_path):
+    """Two frames ten years apart would make a result of ten years."""
+    path = write_video(tmp_path / "a.mkv", pictures(2), ticks=[0, 10**10], time_base=Fraction(1, 1000))
+    with pytest.raises(ValueError, match="2 frames claim to last"):
+        VideoSource(path)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_damage_is_a_video_or_one_sentence(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    content = bytearray(write_video(tmp_path / "a.mp4", pictures(12), gop=4).read_bytes())
+    if seed % 2:
+        content = content[: rng.integers(10, len(content))]
+    for place in rng.integers(0, len(content), 20):
+        content[place] = rng.integers(0, 256)
+    (tmp_path / "a.mp4").write_bytes(content)
+    try:
+        source = VideoSource(tmp_path / "a.mp4")
+    except ValueError as error:
+        assert str(error).startswith("a.mp4 ")
+        assert len(str(error).splitlines()) == 1
+    else:
+        frames = list(source.frames())
+        assert [frame.index for frame in frames] == list(range(source.frame_count))
+        assert {frame.picture.shape for frame in frames} == {(source.height, source.width, 3)}
+
+
+def test_colours_come_back_as_they_were_saved(tmp_path):
+    """What Save Stream writes, names its colour matrix, and what names none is read as players do."""
+    bars = np.repeat(
+        np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [230, 230, 230]], np.uint8), 24, 0
+    )
+    shown = np.repeat(bars[None], 64, 0)
+    with VideoWriter(tmp_path / "a.mp4", width=96, height=64, fps=Fraction(25), quality=2) as writer:
+        writer.write(np.stack([shown] * 3))
+    for path in (tmp_path / "a.mp4", write_video(tmp_path / "b.mp4", [shown] * 3)):
+        picture = next(VideoSource(path).frames()).picture
+        middles = picture[32, 12::24].astype(int)
+        assert np.abs(middles - bars[12::24]).max() <= 3
 
 
 def test_a_missing_file_and_a_recording_are_one_sentence(tmp_path):
