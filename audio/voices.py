@@ -35,5 +35,10 @@ def arrange_voices(clips_CS: Sequence[Tensor], mixing: Mixing) -> list[Tensor]:
 
 
 def mixed(voices_CS: Sequence[Tensor]) -> Tensor:
-    """All voices together as mono, (1, S)."""
-    return torch.stack([voice.mean(0, keepdim=True) for voice in voices_CS]).sum(0)
+    """All voices together, (C, S) with the channels of the widest; the others are heard on all of them as mono."""
+    channels = max(voice.shape[0] for voice in voices_CS)
+    alike = [
+        voice if voice.shape[0] == channels else voice.mean(0, keepdim=True).expand(channels, -1)
+        for voice in voices_CS
+    ]
+    return torch.stack(alike).sum(0)

@@ -27,6 +27,16 @@ WAV2VEC2 = Source(
     "0.4 GB",
     "audio_encoders",
 )
+CHINESE_WAV2VEC2 = Source(
+    "wav2vec2-chinese-base_fp16.safetensors",
+    "ComfyUI's files of TencentGameMate/chinese-wav2vec2-base",
+    "0.2 GB",
+    "audio_encoders",
+)
+CLIP_VISION = Source("clip_vision_h.safetensors", "ComfyUI's Wan 2.1 files", "1.3 GB", "clip_vision")
+WAN_I2V = Source(
+    "wan2.1_i2v_480p_14B_fp16.safetensors", "ComfyUI's Wan 2.1 files", "32.8 GB", "diffusion_models"
+)
 LIVETALK = Source("model.safetensors", "GAIR/LiveTalk-1.3B-V0.1", "2.8 or 5.7 GB", "diffusion_models")
 LIPFORCING = Source("lipforcing_14b.pth", "JinhyukJang/lipforcing", "28.6 GB", "diffusion_models")
 AVATARFORCING = Source("model.pt", "lycui/AvatarForcing", "size unknown", "diffusion_models")
@@ -45,7 +55,10 @@ MINI_VAE = Source("talkstream_mini_vae.safetensors", "this pack", "included", "v
 STUDENTS = (LIVETALK, LIPFORCING)
 WAN_BY_WIDTH = {1536: WAN_1_3B, 5120: WAN_14B}
 _COMMON = (WAN_VAE, UMT5, WAV2VEC2)
+_SPEAKING = (WAN_VAE, UMT5, CLIP_VISION, CHINESE_WAV2VEC2)
 _BESIDE = {
+    "flashtalk": _SPEAKING,
+    "infinitetalk": (*_SPEAKING, WAN_I2V),
     "livetalk": _COMMON,
     "lipforcing": _COMMON,
     "avatarforcing": _COMMON,

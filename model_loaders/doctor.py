@@ -13,9 +13,11 @@ from ..networks.profile import StudentProfile
 from ..networks.wan import WanConfig
 from .accounting import account, expected_shapes
 from .build import check_speech_encoder
-from .companions import STUDENTS, UMT5, WAN_BY_WIDTH, WAN_VAE, beside
+from .companions import STUDENTS, UMT5, WAN_BY_WIDTH, WAN_I2V, WAN_VAE, beside
 from .contents import Contents, read_contents
 from .detect import AUDIOPACK, AUDIOPACK_AUDIO, Signature, detect
+from .multitalk import is_multitalk, open_multitalk
+from .neighbours import MULTITALK_AUDIO
 from .profile import choose_profile
 from .sentence import check_sentence, describe_sentence, split_sentence
 
@@ -35,6 +37,8 @@ def examine(path: str | Path, *, base: str | Path | None = None) -> str:
     except (ValueError, OSError) as error:
         return _lines(f"verdict: cannot be read: {error}", *_get_instead())
     head = _what(contents, signature)
+    if is_multitalk(contents.shapes):
+        return _lines(*head, *_multitalk(path, contents, base=base))
     if signature.family == AUDIOPACK and signature.config is not None:
         return _lines(*head, *_student(contents, signature))
     if contents.form == "adapter":
@@ -107,6 +111,24 @@ def _memory(contents: Contents, config: WanConfig, profile: StudentProfile) -> l
         decoder=decoder_bytes(vae, **latent),
     )
     return [f"at {profile.width}x{profile.height}: {plan}"]
+
+
+def _multitalk(path: str | Path, contents: Contents, *, base: str | Path | None) -> list[str]:
+    """A student of the MultiTalk family; its audio part alone needs its network as base."""
+    apart = "patch_embedding.weight" not in contents.shapes
+    if apart and base is None:
+        return [f"verdict: half a student; {MULTITALK_AUDIO.advice}", f"needs: {WAN_I2V.line()}"]
+    try:
+        student = open_multitalk(base, audio=path) if apart else open_multitalk(path)
+    except (ValueError, OSError) as error:
+        return [f"verdict: {error}"]
+    profile = student.profile
+    return [
+        "verdict: a whole student, streams",
+        f"profile: {profile.name}: {profile.source}",
+        f"licence of the weights: {profile.licence or 'not told'}",
+        *(f"needs: {source.line()}" for source in beside(profile.name) if not (apart and source is WAN_I2V)),
+    ]
 
 
 def _adapter(contents: Contents) -> list[str]:

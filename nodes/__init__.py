@@ -24,7 +24,21 @@ class TalkStreamExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of the data flow."""
-        from . import decode, encode, load, schedule, source, stream, teacher, text, track, upscale, write
+        from . import (
+            decode,
+            encode,
+            guidance,
+            load,
+            schedule,
+            source,
+            speakers,
+            stream,
+            teacher,
+            text,
+            track,
+            upscale,
+            write,
+        )
 
         return [
             load.LoadStudent,
@@ -36,11 +50,14 @@ class TalkStreamExtension(ComfyExtension):
             text.SaveConditioning,
             text.LoadConditioning,
             encode.EncodeSpeech,
+            speakers.EncodeSpeakers,
+            speakers.SpeakerMasks,
             encode.EncodeReference,
             track.TrackFace,
             source.EncodeSourceVideo,
             schedule.StepSchedule,
             schedule.KVCache,
+            guidance.Guidance,
             stream.StreamChunks,
             stream.ChunkSampler,
             teacher.TeacherClip,

@@ -124,6 +124,11 @@ class EncodeReference(io.ComfyNode):
                     tooltip="The same portrait through CLIP Vision Encode, with clip_vision_h and crop none. Needed by "
                     "FlashTalk and InfiniteTalk, not used by others.",
                 ),
+                io.Mask.Input(
+                    "speaker_masks",
+                    optional=True,
+                    tooltip="Where each of several speakers is, from Speaker Masks. Open: side by side.",
+                ),
             ],
             outputs=[ReferenceSocket.Output(display_name="reference", tooltip="For Stream Chunks.")],
             has_intermediate_output=True,
@@ -139,11 +144,19 @@ class EncodeReference(io.ComfyNode):
         height: int = 0,
         fit: str = FITS[0],
         clip_vision_output: io.ClipVisionOutput.Type | None = None,
+        speaker_masks: io.Mask.Type | None = None,
     ) -> io.NodeOutput:
         """Crops, encodes, and shows the crop on the node."""
         from .portrait import encode_portrait
 
         reference, crop = encode_portrait(
-            model, vae, image, width=width, height=height, fit=fit, seen=clip_vision_output
+            model,
+            vae,
+            image,
+            width=width,
+            height=height,
+            fit=fit,
+            seen=clip_vision_output,
+            masks_PHW=speaker_masks,
         )
         return io.NodeOutput(reference, ui=ui.PreviewImage(crop, cls=cls))

@@ -59,10 +59,10 @@ def open_wav2vec2(model: io.Model.Type, speech: Speech) -> WholeClipSpeech | Win
 
 
 def open_voices(stream: Stream) -> MultiTalkSpeech:
-    """Tokens of the MultiTalk family. The whole voice is heard even where only its beginning is shown."""
+    """Tokens of the MultiTalk family, of every speaker. All is heard even where only the beginning is shown."""
     speech, model = stream.speech, stream.model
     return MultiTalkSpeech(
-        [open_voice(speech, speech.samples_CS)],
+        [open_voice(speech, samples_CS) for samples_CS in speech.voices or (speech.samples_CS,)],
         audio_part(model).audio_proj,
         device=model.load_device,
         dtype=model.model.get_dtype_inference(),

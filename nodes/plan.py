@@ -19,8 +19,9 @@ from .host import decoders
 from .host import vae as host_vae
 from .host.graft import profile_of, sentence_of, text_width
 from .host.takes import new_take
+from .leading import check_unguided, guidance_of, masks_of, rows_of
 from .source_video import segments_of
-from .types import CacheChoice, Frames, Reference, SourceVideo, Speech, Stream
+from .types import CacheChoice, Frames, GuidanceChoice, Reference, SourceVideo, Speech, Stream
 from .voice import heard_samples
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,20 @@ def plan_stream(
     cache: CacheChoice | None,
     seed: int,
     source: SourceVideo | None = None,
+    guidance: GuidanceChoice | None = None,
 ) -> Stream:
     """A checked stream. Raises ValueError, in one sentence, for parts that do not belong together."""
-    text_BMD = text_of(conditioning, profile_of(model), width=text_width(model), own_BMD=sentence_of(model))
-    return stream_of(
+    profile, width = profile_of(model), text_width(model)
+    text_BMD = text_of(conditioning, profile, width=width, own_BMD=sentence_of(model))
+    stream = stream_of(
         model, speech, reference, text_BMD=text_BMD, sigmas=sigmas, cache=cache, seed=seed, source=source
+    )
+    if not profile.motion_frames:
+        check_unguided(profile, guidance)
+        return stream
+    strengths, negative_BMD = guidance_of(profile, guidance, width=width)
+    return dataclasses.replace(
+        stream, guidance=strengths, negative_BMD=negative_BMD, masks_PL=masks_of(speech, reference)
     )
 
 
@@ -195,16 +205,7 @@ def text_of(
             f"the student {profile.name!r} reads a text and got none; connect CLIP Text Encode (umT5-XXL), or Load "
             "Conditioning, to conditioning"
         )
-    rows_BMD = conditioning[0][0]
-    count = max(len(conditioning), rows_BMD.shape[0])
-    if count != 1:
-        raise ValueError(f"got {count} conditionings, expected one; use a single CLIP Text Encode")
-    if rows_BMD.shape[-1] != width:
-        raise ValueError(
-            f"got a text encoding {rows_BMD.shape[-1]} wide, the student reads {width}; load umT5-XXL with Load CLIP, "
-            "type wan"
-        )
-    return rows_BMD
+    return rows_of(conditioning, width=width)
 
 
 def plan_frames(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..media.pictures import fit_picture
 from ..networks.profile import StudentProfile
+from ..streaming.speakers import token_masks
 from .host import vae as host_vae
 from .host.graft import profile_of
 from .host.multitalk import image_width
@@ -24,11 +25,13 @@ def encode_portrait(
     height: int,
     fit: str,
     seen: io.ClipVisionOutput.Type | None = None,
+    masks_PHW: Tensor | None = None,
 ) -> tuple[Reference, Tensor]:
     """The reference and the crop it was made from, IMAGE (1, height, width, 3).
 
-    seen: the picture through CLIP vision, for students of the MultiTalk family. Raises ValueError for a batch, a size
-    the student cannot have, or a VAE it was not trained with.
+    seen: the picture through CLIP vision, for students of the MultiTalk family; masks: where each of several speakers
+    is in it. Raises ValueError for a batch, a size the student cannot have, a VAE it was not trained with, and masks
+    that overlap or are empty.
     """
     profile = profile_of(model)
     host_vae.check_vae(vae, student=profile.name)
@@ -48,6 +51,7 @@ def encode_portrait(
         picture_BCHW=(2 * crop_BHWC - 1).movedim(-1, 1),
         image_BMC=image_tokens(model, profile, seen),
         vae=vae,
+        masks_PL=masks_of(masks_PHW, image_BHWC, width=width, height=height, fit=fit),
     )
     return reference, crop_BHWC
 
@@ -68,6 +72,23 @@ def image_tokens(
             f"picture {width} wide; {remedy}, of the same portrait"
         )
     return tokens_BMC.float().cpu()
+
+
+def masks_of(
+    masks_PHW: Tensor | None, image_BHWC: Tensor, *, width: int, height: int, fit: str
+) -> Tensor | None:
+    """Rows on the grid of tokens, the background as the last one; None without masks."""
+    if masks_PHW is None:
+        return None
+    size, wanted = tuple(masks_PHW.shape[-2:]), tuple(image_BHWC.shape[1:3])
+    if size != wanted:
+        raise ValueError(
+            f"the speaker masks are {size[1]}x{size[0]}, the portrait {wanted[1]}x{wanted[0]}; make them of the same "
+            "picture, with Speaker Masks"
+        )
+    if not fit.startswith("cover"):
+        raise ValueError("speaker masks are cut as a covering picture is; set fit to cover (crop)")
+    return token_masks(masks_PHW.reshape(-1, *size).float().cpu(), height=height, width=width)
 
 
 def check_tokens(image_BHWC: Tensor, *, width: int, height: int) -> None:

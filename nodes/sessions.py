@@ -61,6 +61,7 @@ def open_session(
             conditioning=ClipConditioning(stream.reference.latent_BCTHW),
             noise=noise,
             guidance=stream.guidance,
+            masks_PL=stream.masks_PL,
             on_step=on_step,
         )
     return session_of(

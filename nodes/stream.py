@@ -8,6 +8,8 @@ from .load import SEARCH_ALIASES
 from .types import (
     CacheChoice,
     CacheSocket,
+    GuidanceChoice,
+    GuidanceSocket,
     Reference,
     ReferenceSocket,
     SourceSocket,
@@ -63,6 +65,11 @@ class StreamChunks(io.ComfyNode):
                     tooltip="From Encode Source Video, for lip-sync students: the video whose mouth is made anew. "
                     "Their reference comes from that node too.",
                 ),
+                GuidanceSocket.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="From Guidance, for InfiniteTalk. Open: as trained.",
+                ),
             ],
             outputs=[StreamSocket.Output(display_name="stream", tooltip="For Decode Stream.")],
         )
@@ -78,6 +85,7 @@ class StreamChunks(io.ComfyNode):
         sigmas: io.Sigmas.Type | None = None,
         cache: CacheChoice | None = None,
         source: SourceVideo | None = None,
+        guidance: GuidanceChoice | None = None,
     ) -> io.NodeOutput:
         """Checks that the parts fit together."""
         from .plan import plan_stream
@@ -90,6 +98,7 @@ class StreamChunks(io.ComfyNode):
                 conditioning=conditioning,
                 sigmas=sigmas,
                 cache=cache,
+                guidance=guidance,
                 seed=seed,
                 source=source,
             )

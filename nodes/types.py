@@ -31,6 +31,7 @@ SpeechSocket = io.Custom("TALKSTREAM_SPEECH")
 ReferenceSocket = io.Custom("TALKSTREAM_REFERENCE")
 CacheSocket = io.Custom("TALKSTREAM_CACHE")
 SourceSocket = io.Custom("TALKSTREAM_SOURCE")
+GuidanceSocket = io.Custom("TALKSTREAM_GUIDANCE")
 StreamSocket = io.Custom("TALKSTREAM_STREAM")
 FramesSocket = io.Custom("TALKSTREAM_FRAMES")
 FaceSocket = io.Custom("TALKSTREAM_FACE")
@@ -55,7 +56,11 @@ class HoldsModels:
 
 @dataclass(frozen=True, eq=False)
 class Speech(HoldsModels):
-    """A voice, not yet encoded. samples_CS: float32, any rate, any number of channels, never changed."""
+    """A voice, not yet encoded. samples_CS: float32, any rate, any number of channels, never changed.
+
+    voices: of several speakers, each one's own (C, S) over the whole length, of which samples are the sum;
+    spoken_samples: of each, without the silence that was added.
+    """
 
     profile: StudentProfile
     samples_CS: Tensor
@@ -63,6 +68,8 @@ class Speech(HoldsModels):
     encoder: Any  # the host's AUDIO_ENCODER, or None where the student brings its own
     window: str  # "whole" or "windows", never "auto"
     limit_seconds: float  # 0: no limit
+    voices: tuple[Tensor, ...] = ()
+    spoken_samples: tuple[int, ...] = ()
 
     def get_models(self) -> list[Any]:
         """The speech encoder's patcher."""
@@ -75,7 +82,7 @@ class Reference(HoldsModels):
 
     T is 1, and more with the grey behind the picture that students of the MultiTalk family see. Those alone have the
     other fields: picture, (1, 3, height, width) in [-1, 1]; image, its CLIP vision tokens (1, M, C); vae, the host's
-    VAE that encodes their motion frames.
+    VAE that encodes their motion frames; masks, of several speakers and the background on the grid of tokens.
     """
 
     latent_BCTHW: Tensor
@@ -84,6 +91,7 @@ class Reference(HoldsModels):
     picture_BCHW: Tensor | None = None
     image_BMC: Tensor | None = None
     vae: Any = None
+    masks_PL: Tensor | None = None
 
     def get_models(self) -> list[Any]:
         """The VAE's patcher, where the stream needs it again."""
@@ -128,10 +136,20 @@ class CacheChoice:
 
 
 @dataclass(frozen=True, eq=False)
+class GuidanceChoice:
+    """How strongly text and audio pull; None leaves one as trained. negative: CONDITIONING to keep away from."""
+
+    text: float | None = None
+    audio: float | None = None
+    negative: Any = None
+    adaptive: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Stream(HoldsModels):
     """Everything that decides the latents of one stream, and its take: those that were made already.
 
-    guidance, negative_BMD: of a student that is guided, and the text to keep away from.
+    guidance, negative_BMD: of a student that is guided, and the text to keep away from. masks_PL: of several speakers.
     """
 
     model: Any
@@ -146,6 +164,7 @@ class Stream(HoldsModels):
     guidance: Guidance | None = None
     negative_BMD: Tensor | None = None
     source: SourceVideo | None = None  # the video that a lip-sync student follows
+    masks_PL: Tensor | None = None
 
     def get_models(self) -> list[Any]:
         """Student, what rides along with it, the speech encoder, and the VAE of motion frames or of a video."""

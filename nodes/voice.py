@@ -37,17 +37,20 @@ def prepare_speech(
     check_audio_encoder(encoder, profile)
     sample_rate = int(audio["sample_rate"]) if audio else 1
     samples_CS = check_waveform(audio["waveform"] if audio else None, sample_rate)
-    seconds = samples_CS.shape[-1] / sample_rate
-    if window == "auto":
-        window = "whole clip" if seconds <= WHOLE_CLIP_SECONDS else "windows"
     return Speech(
         profile=profile,
         samples_CS=samples_CS,
         sample_rate=sample_rate,
         encoder=None if profile.speech.encoder == "mel" else encoder,
-        window="whole" if window == "whole clip" else "windows",
+        window=window_of(window, seconds=samples_CS.shape[-1] / sample_rate),
         limit_seconds=limit_seconds,
     )
+
+
+def window_of(choice: str, *, seconds: float) -> str:
+    """ "whole" or "windows"; "auto" goes by the length."""
+    whole = seconds <= WHOLE_CLIP_SECONDS if choice == "auto" else choice == "whole clip"
+    return "whole" if whole else "windows"
 
 
 def heard_samples(speech: Speech) -> int:

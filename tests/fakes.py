@@ -28,6 +28,9 @@ _ONES = (
 _SMALL = (".modulation", ".bias", "masked_spec_embed")
 
 
+SHARDS = 4
+
+
 def random_tensors(
     layout: layouts.Layout, *, seed: int = 0, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
@@ -102,3 +105,17 @@ def write_wav2vec2(path: str | Path, *, seed: int = 0, dtype: torch.dtype = torc
     The host knows 768 channels with 12 layers and 1024 with 24, and nothing smaller.
     """
     return write_layout(path, layouts.wav2vec2_base(), seed=seed, dtype=dtype)
+
+
+def write_sharded(tensors: dict[str, Tensor], folder: Path, stem: str) -> Path:
+    """Shards and their index as diffusers writes them; returns the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    where = {}
+    for i in range(SHARDS):
+        name = f"{stem}-{i + 1:05d}-of-{SHARDS:05d}.safetensors"
+        part = dict(list(tensors.items())[i::SHARDS])
+        save_file(part, folder / name)
+        where |= dict.fromkeys(part, name)
+    index = folder / f"{stem}.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return index

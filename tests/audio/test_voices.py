@@ -12,7 +12,7 @@ def test_at_the_same_time():
     """The shorter voice ends in silence."""
     first, second = arrange_voices([ONE, TWO], "para")
     assert first.tolist() == [[1, 2, 3]] and second.tolist() == [[4, 6, 0], [6, 8, 0]]
-    assert mixed([first, second]).tolist() == [[6, 9, 3]]
+    assert mixed([first, second]).tolist() == [[5, 8, 3], [7, 10, 3]]
 
 
 def test_in_turn():

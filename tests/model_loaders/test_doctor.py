@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from talkstream import cli
 from talkstream.model_loaders.doctor import examine
 from talkstream.tests import fakes, layouts
+from talkstream.tests.nodes.model_files import write_multitalk
 
 SIZES = {"dim": 128, "ffn_dim": 64, "layers": 6, "text_dim": 32, "audio_in": 4 * 14 * 16}
 LAYOUT = layouts.student(**SIZES, in_dim=33)
@@ -84,3 +85,19 @@ def test_the_console_command_says_the_same(tmp_path, capsys):
     assert cli.main(["doctor", str(path)]) == 0
     assert capsys.readouterr().out.strip() == examine(path)
     assert "a Wan text-to-video model" in examine(path)
+
+
+def test_a_multitalk_student_whole_and_in_halves(tmp_path):
+    """FlashTalk in one file; InfiniteTalk's audio part alone, and with its network as base."""
+    write_multitalk(tmp_path)
+    whole = lines(tmp_path / "flashtalk.safetensors")
+    assert "verdict: a whole student, streams" in whole
+    assert any(line.startswith("profile: flashtalk: its form") for line in whole)
+    assert sum("chinese" in line or "clip_vision_h" in line for line in whole) == 2
+    part, network = tmp_path / "infinitetalk_multi.safetensors", "wan2.1_i2v_480p_14B_fp16.safetensors"
+    half = lines(part)
+    assert any(line.startswith("verdict: half a student; choose it in Load Student") for line in half)
+    assert any(network in line for line in half)
+    both = lines(part, base=tmp_path / network)
+    assert "verdict: a whole student, streams" in both and not any(network in line for line in both)
+    assert any(line.startswith("profile: infinitetalk: its form") for line in both)

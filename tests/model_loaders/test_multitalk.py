@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,9 +10,8 @@ from talkstream.model_loaders.build import build_network
 from talkstream.model_loaders.multitalk import is_audio, open_multitalk
 from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.profile import METADATA_KEY
+from talkstream.tests.fakes import SHARDS, write_sharded
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens
-
-SHARDS = 4
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +23,6 @@ def golden(golden_file) -> MultiTalkGolden:
 def state(golden) -> dict[str, torch.Tensor]:
     """The weights as they are stored, bf16."""
     return {key[3:]: value.contiguous() for key, value in golden.tensors.items() if key.startswith("sd.")}
-
-
-def write_sharded(state, folder, stem):
-    """Files and index as diffusers writes them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    where = {}
-    for i in range(SHARDS):
-        name = f"{stem}-{i + 1:05d}-of-{SHARDS:05d}.safetensors"
-        part = dict(list(state.items())[i::SHARDS])
-        save_file(part, folder / name)
-        where |= dict.fromkeys(part, name)
-    index = folder / f"{stem}.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    return index
 
 
 def write_form(form, state, folder):

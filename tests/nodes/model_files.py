@@ -13,7 +13,7 @@ from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.profile import METADATA_KEY, MelProfile, SpeechProfile, StudentProfile
 from talkstream.networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from talkstream.networks.wan import WanConfig, WanModel
-from talkstream.tests.fakes import write_tiny_audiopack, write_tiny_wan_vae, write_wav2vec2
+from talkstream.tests.fakes import write_sharded, write_tiny_audiopack, write_tiny_wan_vae, write_wav2vec2
 
 WIDTH = 16  # of a speech feature
 MEL = MelProfile(bins=20, lowest_hz=60.0, highest_hz=7600.0, pcen_gain=0.95, pcen_bias=1.0, pcen_power=0.4)
@@ -91,12 +91,13 @@ def multitalk_tensors() -> dict[str, torch.Tensor]:
 
 
 def write_multitalk(folder: Path) -> None:
-    """FlashTalk as one file, InfiniteTalk as its audio part beside a Wan network, EchoTorrent with its profile."""
+    """FlashTalk as one file and as shards, InfiniteTalk as audio part and Wan network, EchoTorrent with its profile."""
     tensors = multitalk_tensors()
     metadata = {METADATA_KEY: ECHOTORRENT.to_json()}
     save_file(tensors, str(folder / "echotorrent_14b.safetensors"), metadata=metadata)
     save_file(tensors, str(folder / "flashtalk.safetensors"))
-    parts = {True: "infinitetalk_single.safetensors", False: "wan2.1_i2v_480p_14B.safetensors"}
+    write_sharded(tensors, folder / "SoulX-FlashTalk-14B", "diffusion_pytorch_model")
+    parts = {True: "infinitetalk_multi.safetensors", False: "wan2.1_i2v_480p_14B_fp16.safetensors"}
     for audio, name in parts.items():
         part = {key: tensor for key, tensor in tensors.items() if is_audio(key) == audio}
         save_file(part, str(folder / name))
@@ -107,4 +108,5 @@ def write_models(models: Path) -> None:
     write_students(models / "diffusion_models")
     write_multitalk(models / "diffusion_models")
     write_tiny_wan_vae(models / "vae" / "wan_2.1_vae.safetensors")
-    write_wav2vec2(models / "audio_encoders" / "wav2vec2_base_960h.safetensors")
+    encoder = write_wav2vec2(models / "audio_encoders" / "wav2vec2_base_960h.safetensors")
+    encoder.with_name("wav2vec2-chinese-base_fp16.safetensors").hardlink_to(encoder)

@@ -25,6 +25,7 @@ from talkstream.tests.golden.test_echotorrent_stream import PATTERNS
 from talkstream.tests.golden.test_echotorrent_stream import Rig as EchoRig
 from talkstream.tests.golden.test_multitalk_motion import RATE, Rig, Voices, cover
 from talkstream.tests.model_loaders.test_multitalk import write_form
+from talkstream.tests.nodes.test_use_model import fp8
 
 pytestmark = pytest.mark.host
 
@@ -156,6 +157,33 @@ def test_an_audio_file_behind_another_loaders_model(host, rig, pair, golden_file
         ValueError, match="wan.safetensors: the file has no audio part of the MultiTalk family"
     ):
         use_as_student(plain, pair["path"], profile="auto")
+
+
+@pytest.mark.parametrize("scaled", [None, "old", "listed"])
+def test_fp8_files(host, golden_file, tmp_path, scaled):
+    """Plain, scaled and listed fp8, network and audio part: the recorded steps within fp8's own error."""
+    from talkstream.nodes.host.graft import PROFILE_KEY
+    from talkstream.nodes.host.multitalk import audio_part
+    from talkstream.nodes.host.multitalk_student import load_multitalk
+
+    golden = MultiTalkGolden(golden_file("flashtalk_tiny.safetensors"))
+    state = {key[3:]: value.contiguous() for key, value in golden.tensors.items() if key.startswith("sd.")}
+    save_file(state, tmp_path / "whole.safetensors")
+    small = fp8(tmp_path / "whole.safetensors", tmp_path / "fp8.safetensors", scaled=scaled)
+    model, text = load_multitalk(small)
+    assert "of the audio part, from 1 file" in text
+    profile = dataclasses.replace(model.get_attachment(PROFILE_KEY), text_rows=golden.config["text_len"])
+    model.set_attachments(PROFILE_KEY, profile)
+    expected = golden["chunk0.step0.pred"]
+    loaded(model)  # outside inference mode, as the weights were made
+    with torch.inference_mode(), opened(model, golden) as network:
+        made = network.velocity(
+            torch.cat([golden["chunk0.step0.x_in"][None], golden["in.y"]], dim=1),
+            timestep=1000.0,
+            audio_tokens_BTE=chunk_tokens(audio_part(model), [golden["in.audio_raw"]], 0, 33),
+        )
+    error = float((made[0] - expected).abs().max() / expected.abs().max())
+    assert 1e-4 < error < 0.15
 
 
 @pytest.mark.parametrize("form", ["shards: one of them", "merged, other spelling", "pair with shards"])

@@ -22,15 +22,16 @@ VOICE_SECONDS, VOICE_RATE = 1.0, 22050
 
 @pytest.fixture(scope="module")
 def user_files(host_server) -> None:
-    """The picture and the voice that the LiveTalk workflow names, in ComfyUI's input folder."""
+    """The picture and the voices that the workflows name, in ComfyUI's input folder."""
     folder = host_server.base / "input"
     pixels = np.linspace(0, 255, 96 * 64 * 3).astype(np.uint8).reshape(96, 64, 3)
     write_png(folder / "example.png", pixels)
     times = np.arange(round(VOICE_SECONDS * VOICE_RATE)) / VOICE_RATE
     samples = (8000 * np.sin(2 * np.pi * 220 * times) * np.sin(2 * np.pi * 3 * times)).astype("<i2")
-    with wave.open(str(folder / "voice.wav"), "wb") as file:
-        file.setparams((1, 2, VOICE_RATE, len(samples), "NONE", ""))
-        file.writeframes(samples.tobytes())
+    for name in ("voice.wav", "voice_2.wav"):
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, VOICE_RATE, len(samples), "NONE", ""))
+            file.writeframes(samples.tobytes())
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
@@ -69,3 +70,46 @@ def test_livetalk_runs_with_a_tiny_checkpoint_of_the_true_key_layout(host_server
     assert found.sample_rate == VOICE_RATE
     load = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamLoadStudent")
     assert "profile livetalk: its signature" in result.outputs[load]["text"][0]
+
+
+def with_stand_ins(graph: dict[str, dict]) -> dict[str, dict]:
+    """Tiny pictures, and stand-ins for umT5-XXL and clip_vision_h; every other node as shipped."""
+    kinds = {"CLIPTextEncode": ("TestTextRows", 16), "CLIPVisionEncode": ("TestVisionTokens", 1280)}
+    loaders = ("CLIPLoader", "CLIPVisionLoader")
+    small = {key: n for key, n in graph.items() if n["class_type"] not in loaders}
+    for key, n in small.items():
+        if n["class_type"] in kinds:
+            name, width = kinds[n["class_type"]]
+            small[key] = node(name, width=width)
+        if n["class_type"] in ("ImageScale", "TalkStreamEncodeReference"):
+            n["inputs"] |= {"width": 32, "height": 32}
+    return small
+
+
+def key_of(graph: dict[str, dict], class_type: str) -> str:
+    return next(key for key, n in graph.items() if n["class_type"] == class_type)
+
+
+def test_flashtalk_runs_with_tiny_shards_of_the_true_key_layout(host_server, model_files, user_files):
+    """As shipped: four shards, four steps, 28 frames a chunk; the last partial chunk is trimmed."""
+    graph = with_stand_ins(read_api("talkstream_flashtalk"))
+    result = run(host_server, graph)
+    assert result.error == ""
+    found = probe(result.video(key_of(graph, "TalkStreamSaveStream"), host_server))
+    assert (found.frames, found.fps, found.size) == (25, Fraction(25), (32, 32))
+    loaded = result.outputs[key_of(graph, "TalkStreamLoadStudent")]["text"][0]
+    assert "from 4 files" in loaded and "profile flashtalk: its form" in loaded
+
+
+def test_two_speakers_run_with_a_tiny_pair_of_the_true_key_layout(host_server, model_files, user_files):
+    """As shipped, with two steps instead of 40: one voice after the other, masks, guidance by text and audio."""
+    graph = with_stand_ins(read_api("talkstream_infinitetalk_two_speakers"))
+    steps = key_of(graph, "TalkStreamStepSchedule")
+    result = run(host_server, changed(graph, **{f"n{steps}": {"preset": "custom list", "custom": "1, 0.5"}}))
+    assert result.error == ""
+    found = probe(result.video(key_of(graph, "TalkStreamSaveStream"), host_server))
+    assert (found.frames, found.fps, found.size) == (50, Fraction(25), (32, 32))
+    told = result.outputs[key_of(graph, "TalkStreamEncodeSpeakers")]["text"][0]
+    assert "50 frames at 25 fps" in told and "speaker 2: 1.00 s, silent for the other 1.00 s" in told
+    loaded = result.outputs[key_of(graph, "TalkStreamLoadStudent")]["text"][0]
+    assert "from 2 files" in loaded and "profile infinitetalk: its form" in loaded
