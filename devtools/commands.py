@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from .browser import bring_driver
-from .demo import QUICKSTART, run_demo
+from .demo import LIPSYNC, QUICKSTART, run_demo
 from .environment import Setup, prepare
 from .host import ROOT, cache_folder
 from .server import PACK_NAME, bytecode_rule, link_folder, serve
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="make a talking video through ComfyUI's HTTP API")
     demo.add_argument("--image", type=Path, help="portrait (default: the workflow's example)")
     demo.add_argument("--audio", type=Path, help="voice (default: the workflow's example)")
+    demo.add_argument("--lipsync", action="store_true", help="give the example video another voice instead")
     demo.add_argument("--out", type=Path, default=Path("talkstream_demo.mp4"), help="the MP4 to write")
     ui = commands.add_parser("ui", help="start ComfyUI with this pack and print its address")
     ui.add_argument("--port", type=int, default=0, help="port on the loopback (default: a free one)")
@@ -68,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(choice: argparse.Namespace, setup: Setup) -> int:
     if choice.command == "demo":
-        return demo(setup, image=choice.image, audio=choice.audio, out=choice.out)
+        api = LIPSYNC if choice.lipsync else QUICKSTART
+        return demo(setup, api, image=choice.image, audio=choice.audio, out=choice.out)
     if choice.command == "ui":
         return ui(setup, port=choice.port)
     if choice.command == "test":
@@ -78,15 +80,19 @@ def _run(choice: argparse.Namespace, setup: Setup) -> int:
     return 0
 
 
-def demo(setup: Setup, *, image: Path | None, audio: Path | None, out: Path) -> int:
-    """Start ComfyUI, run the quickstart, print the path of the video."""
-    if not QUICKSTART.is_file():
-        raise DevError(f"{QUICKSTART} is missing: restore it from the repository")
+def demo(setup: Setup, api: Path, *, image: Path | None, audio: Path | None, out: Path) -> int:
+    """Start ComfyUI, run a shipped workflow, print the path of the video."""
+    if not api.is_file():
+        raise DevError(f"{api} is missing: restore it from the repository")
+    if image and api == LIPSYNC:
+        raise DevError(
+            "--lipsync starts from the example video and takes no --image: leave one of the two out"
+        )
     with tempfile.TemporaryDirectory(prefix="talkstream-") as name:
         say("Starting ComfyUI")
         with serve(setup, Path(name)) as server:
-            say(f"ComfyUI answers at {server.url}; running {QUICKSTART.name}")
-            made = run_demo(server, image=image, audio=audio, out=out.absolute())
+            say(f"ComfyUI answers at {server.url}; running {api.name}")
+            made = run_demo(server, api, image=image, audio=audio, out=out.absolute())
     say(str(made))
     return 0
 

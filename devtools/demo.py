@@ -1,4 +1,4 @@
-"""The quickstart workflow through ComfyUI's HTTP API, as any batch client would run it."""
+"""The quickstart and the lip-sync workflow through ComfyUI's HTTP API, as any batch client would run them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .host import ROOT
 from .server import Server, tail
 from .terminal import DevError, say
 
-QUICKSTART = ROOT / "workflows" / "api" / "talkstream_quickstart.json"
-QUICKSTART_GRAPH = ROOT / "workflows" / QUICKSTART.name
+API_WORKFLOWS = ROOT / "workflows" / "api"
+QUICKSTART = API_WORKFLOWS / "talkstream_quickstart.json"
+LIPSYNC = API_WORKFLOWS / "talkstream_lipsync.json"
 EXAMPLES_CLASS = "TalkStreamExamples"
 IMAGE_SLOT, AUDIO_SLOT = 0, 1
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -25,15 +26,15 @@ QUIET_SECONDS = 5.0
 Graph = dict[str, dict]
 
 
-def run_demo(server: Server, *, image: Path | None, audio: Path | None, out: Path) -> Path:
-    """Queue the quickstart with the user's files in place of the examples; copies the MP4 to `out`."""
-    graph: Graph = json.loads(QUICKSTART.read_text("utf-8"))
+def run_demo(server: Server, api: Path, *, image: Path | None, audio: Path | None, out: Path) -> Path:
+    """Queue a shipped workflow with the user's files in place of the examples; copies the MP4 to `out`."""
+    graph: Graph = json.loads(api.read_text("utf-8"))
     if image:
         graph = replace_example(graph, IMAGE_SLOT, "LoadImage", {"image": upload(server, image)})
     if audio:
         graph = replace_example(graph, AUDIO_SLOT, "LoadAudio", {"audio": upload(server, audio)})
     started = time.monotonic()
-    workflow = None if image or audio else json.loads(QUICKSTART_GRAPH.read_text("utf-8"))
+    workflow = None if image or audio else json.loads((ROOT / "workflows" / api.name).read_text("utf-8"))
     outputs = wait_for_outputs(server, queue(server, graph, workflow))
     made = written_video(server, outputs)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +47,7 @@ def replace_example(graph: Graph, slot: int, class_type: str, inputs: dict[str, 
     """A copy of an API graph in which one output of the examples node comes from a core loader instead."""
     examples = next((key for key, node in graph.items() if node["class_type"] == EXAMPLES_CLASS), None)
     if examples is None:
-        raise DevError(
-            f"{QUICKSTART.name} has no {EXAMPLES_CLASS} node whose picture or voice could be replaced"
-        )
+        raise DevError(f"this workflow has no {EXAMPLES_CLASS} node whose picture or voice could be replaced")
     loader = f"{class_type}_{slot}"
     changed: Graph = {loader: {"class_type": class_type, "inputs": inputs}}
     for key, node in graph.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -33,6 +34,18 @@ def test_arguments_after_test_and_run_are_passed_on_untouched(command, passed):
 def test_demo_arguments_have_defaults():
     choice = commands.parse(["demo", "--image", "a.png"])
     assert (choice.image, choice.audio, choice.out) == (Path("a.png"), None, Path("talkstream_demo.mp4"))
+    assert not choice.lipsync
+
+
+def test_the_lipsync_demo_takes_another_voice_but_no_picture():
+    assert commands.parse(["demo", "--lipsync", "--audio", "a.wav"]).lipsync
+    graph = demo.replace_example(
+        json.loads(demo.LIPSYNC.read_text("utf-8")), 1, "LoadAudio", {"audio": "a.wav"}
+    )
+    classes = [node["class_type"] for node in graph.values()]
+    assert "LoadAudio" in classes and demo.EXAMPLES_CLASS not in classes
+    with pytest.raises(DevError, match="takes no --image"):
+        commands.demo(None, demo.LIPSYNC, image=Path("a.png"), audio=None, out=Path("b.mp4"))
 
 
 def test_environment_key_changes_with_every_ingredient(monkeypatch):

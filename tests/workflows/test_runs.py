@@ -6,6 +6,7 @@ import wave
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -53,6 +54,37 @@ def test_quickstart_speaks(host_server):
     assert found.fps == Fraction(25)
     assert found.frames == frame_count(samples, rate, fps_num=25)
     assert found.sample_rate == rate
+
+
+def pictures(path: Path, places: list[int]) -> np.ndarray:
+    """Frames of a video by their numbers, (F, H, W, 3)."""
+    with av.open(str(path)) as file:
+        shown = enumerate(file.decode(file.streams.video[0]))
+        return np.stack([frame.to_ndarray(format="rgb24") for place, frame in shown if place in places])
+
+
+def test_lipsync_gives_the_example_video_another_voice(host_server):
+    """The Mini's lip-sync sister as shipped: the video's size and rate, the voice's length, another mouth alone.
+
+    Frames 0 to 119 go forward, 120 to 237 back to frame 1.
+    """
+    graph = read_api("talkstream_lipsync")
+    result = run(host_server, graph)
+    assert result.error == ""
+    examples = next(n for n in graph.values() if n["class_type"] == "TalkStreamExamples")["inputs"]
+    with wave.open(str(ASSETS / "sentences" / f"{examples['sentence']}.wav")) as file:
+        samples, rate = file.getnframes(), file.getframerate()
+    save = next(key for key, n in graph.items() if n["class_type"] == "TalkStreamSaveStream")
+    made = result.video(save, host_server)
+    found = probe(made)
+    assert (found.fps, found.size, found.sample_rate) == (Fraction(30), (320, 240), rate)
+    assert found.frames == frame_count(samples, rate, fps_num=30)
+    ours = pictures(made, [20, 60, 119, 178, 218]).astype(int)
+    theirs = pictures(ASSETS / "videos" / "theo.mp4", [20, 60, 119]).astype(int)[[0, 1, 2, 1, 0]]
+    difference = np.abs(ours - theirs).mean((0, 3))
+    assert difference[:, :78].mean() < 2
+    assert difference[:100].mean() < 2
+    assert 3 < difference[165:200, 135:190].mean() < 60
 
 
 def test_livetalk_runs_with_a_tiny_checkpoint_of_the_true_key_layout(host_server, model_files, user_files):

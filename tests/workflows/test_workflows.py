@@ -20,7 +20,7 @@ LARGEST_PICTURE_BYTES = 300_000
 
 
 def test_the_promised_workflows_are_there():
-    assert {"talkstream_quickstart", "talkstream_livetalk"} <= set(NAMES)
+    assert {"talkstream_quickstart", "talkstream_livetalk", "talkstream_lipsync"} <= set(NAMES)
 
 
 def test_the_quickstart_is_small():
