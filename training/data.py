@@ -123,15 +123,18 @@ def load_bank(path: Path) -> LatentBank:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips for one update: latents (B, C, T, H, W), mel (B, 4F, bins), and what lies beside the noise; float32."""
+    """Clips for one update: latents (B, C, T, H, W), mel (B, 4F, bins), true mouths (B, F, 5), and what lies beside the
+    noise; float32."""
 
     latents: Tensor
     mel: Tensor
+    mouth: Tensor
     condition: Condition
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return Batch(self.latents.to(device), self.mel.to(device), self.condition.to(device))
+        tensors = (tensor.to(device) for tensor in (self.latents, self.mel, self.mouth))
+        return Batch(*tensors, self.condition.to(device))
 
 
 def draw_batch(
@@ -148,5 +151,6 @@ def draw_batch(
     return Batch(
         latents=_float(bank.latents[chosen][:, :, :latents]),
         mel=torch.from_numpy(warp_mel(mel, random) if warp else mel),
+        mouth=_float(bank.mouth[chosen, : FRAMES_PER_LATENT * latents - 3]),
         condition=bank.condition(chosen, latents),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.cache_spec import CacheSpec
@@ -21,6 +22,7 @@ from ..samplers.schedule import TIMESTEP_SCALE, Schedule, shift_sigma
 from .data import Batch, LatentBank, draw_batch
 from .ema import ExponentialAverage
 from .finetune import Sequence
+from .latent_reader import LatentReader, mouths_of_latents, train_latent_reader
 from .losses import dmd_gradient, gradient_loss, weighted_mse
 from .muon import make_optimisers
 from .rollout import Rollout, roll_out
@@ -29,7 +31,10 @@ from .student import TrainableStudent, importance
 
 @dataclass(frozen=True)
 class DistilSettings:
-    """Numbers of the distillation stage."""
+    """Numbers of the distillation stage.
+
+    reading_share: of the error of the mouth that a reader finds in the student's latents; 0 trains no reader.
+    """
 
     batch: int = 4
     last_chunk: int = 4
@@ -41,6 +46,8 @@ class DistilSettings:
     regression_share: float = 1.0
     fake_updates: int = 1
     shift: float = 5.0
+    reading_share: float = 0.0
+    reader_steps: int = 800
     mouth_weight: float = 5.0
     eye_weight: float = 2.0
     ema_decay: float = 0.98
@@ -82,6 +89,10 @@ class DistilStage:
         height, width = bank.latents.shape[-2:]
         weights = importance(height, width, mouth=settings.mouth_weight, eyes=settings.eye_weight)
         self._importance = weights.to(self._device)
+        self._reader: LatentReader | None = None
+        if settings.reading_share > 0:
+            steps = settings.reader_steps
+            self._reader = train_latent_reader(bank.latents, bank.mouth, steps=steps, device=self._device)
         tokens = (height // 2) * (width // 2)
         self._mask = chunk_causal_mask(cache, 3 * cache.chunk, tokens, device=self._device)
 
@@ -161,9 +172,20 @@ class DistilStage:
                 noisy, self._score(self._fake, window, noisy, sigma, batch, indices), level
             )
             gradient = dmd_gradient(current.detach(), real, fake) * weight
+        reading = self._reading_error(batch, before, current, first)
         matching = gradient_loss(current, gradient)
-        loss = s.dmd_share * matching + s.regression_share * regression
-        return loss, {"regression": regression.item(), "dmd": gradient.abs().mean().item()}
+        loss = s.dmd_share * matching + s.regression_share * regression + s.reading_share * reading
+        report = {"regression": regression.item(), "dmd": gradient.abs().mean().item()}
+        return loss, report | ({"reading": reading.item()} if self._reader is not None else {})
+
+    def _reading_error(self, batch: Batch, before: Tensor, current: Tensor, first: int) -> Tensor:
+        """Squared error of the mouths that a chunk shows, over its frames."""
+        if self._reader is None:
+            return current.new_zeros(())
+        context = before[:, :, -1:] if first else current[:, :, :1]
+        read = self._reader(torch.cat([context, current[:, :, :-1]], dim=2), current)
+        truth = mouths_of_latents(batch.mouth)[:, first : first + self._cache.chunk]
+        return F.mse_loss(read, truth)
 
     def _fake_loss(
         self, batch: Batch, before: Tensor, current: Tensor, target: int, random: np.random.Generator,

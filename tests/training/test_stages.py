@@ -45,7 +45,7 @@ def _finetune():
 
 def _distil():
     return DistilStage(
-        DistilSettings(batch=2, last_chunk=2),
+        DistilSettings(reading_share=1.0, reader_steps=2, batch=2, last_chunk=2),
         random_bank(3),
         random_bank(2, seed=1),
         teacher=random_student(),
