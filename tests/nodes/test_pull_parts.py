@@ -86,10 +86,11 @@ def test_bf16_is_chosen_only_where_the_cpu_is_fast_at_it(host, monkeypatch):
 def test_widgets_offer_what_the_engine_knows(host):
     """Schemas are read at every start and import no engine; their lists are written out, and compared here."""
     from talkstream.networks.cache_spec import SINK_RULES
+    from talkstream.networks.multitalk_profiles import MULTITALK_PROFILES
     from talkstream.networks.profile import PROFILES
     from talkstream.nodes import load, schedule
     from talkstream.nodes.host.memory import PRECISIONS
 
-    assert load.PROFILES == ["auto", *PROFILES]
+    assert load.PROFILES == ["auto", *PROFILES, *MULTITALK_PROFILES]
     assert load.PRECISIONS == ["auto", *PRECISIONS]
     assert schedule.SINK_RULES == list(SINK_RULES)

@@ -13,7 +13,7 @@ from talkstream.devtools.schemas import inputs_of
 from talkstream.tests.workflows.graphs import CONTROL, NAMES, WORKFLOWS, read_ui, ui_as_api
 
 SHIPPED = sorted((WORKFLOWS.parent / "tests" / "workflows" / "shipped").glob("*.json"))
-FILE_CHOICES = {"vae_name", "clip_name", "audio_encoder_name", "image", "audio", "student"}
+FILE_CHOICES = {"vae_name", "clip_name", "audio_encoder_name", "image", "audio", "student", "base"}
 
 
 def read(path) -> dict:
