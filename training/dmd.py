@@ -101,10 +101,10 @@ class DistilStage:
     ) -> tuple[Tensor, Tensor]:
         """Roll out up to the target chunk -> (context latents, target chunk with a gradient)."""
         with torch.autocast(self._device.type, torch.bfloat16):
-            tokens = self.student.audio_tokens(batch.mel)
+            speech = self.student.features(batch.mel)
         rollout = Rollout(
             self.student, schedule=self._schedule, cache=self._cache, condition=batch.condition,
-            tokens_BTE=tokens, generator=generator,
+            speech_BTV=speech, generator=generator,
         )  # fmt: skip
         before = roll_out(rollout, target) if target else batch.latents[:, :, :0]
         return before, rollout.next_chunk(exit_step=exit_step)
@@ -127,12 +127,11 @@ class DistilStage:
         level[:, -chunk:] = sigma[:, None]
         length = x.shape[2] * self._mask.shape[0] // (3 * chunk)
         with torch.autocast(self._device.type, torch.bfloat16):
-            tokens = network.audio_tokens(batch.mel)[:, indices]
-            output = network.network(
+            speech = network.features(batch.mel)[:, indices]
+            output = network(
                 torch.cat([x, batch.condition.channels(indices)], dim=1),
                 timestep_BT=TIMESTEP_SCALE * level,
-                text_BMD=network.null_text(1),
-                audio_tokens_BTE=tokens if hears else torch.zeros_like(tokens),
+                speech_BTV=speech if hears else torch.zeros_like(speech),
                 attention_mask_LL=self._mask[:length, :length],
             )
         return output[:, :, -chunk:].float()

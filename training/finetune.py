@@ -163,12 +163,11 @@ class FinetuneStage:
         kept = torch.from_numpy(random.random(len(x0)) >= self.settings.audio_dropout)
         kept = kept.to(x0.device)
         with torch.autocast(x0.device.type, torch.bfloat16):
-            tokens = self.student.audio_tokens(batch.mel)[:, chosen] * kept[:, None, None]
-            output = self.student.network(
+            speech = self.student.features(batch.mel)[:, chosen] * kept[:, None, None]
+            output = self.student(
                 torch.cat([noisy, batch.condition.channels(chosen)], dim=1),
                 timestep_BT=TIMESTEP_SCALE * sigma_BT,
-                text_BMD=self.student.null_text(1),
-                audio_tokens_BTE=tokens,
+                speech_BTV=speech,
                 attention_mask_LL=mask,
             )
         weight = learn_BN.to(x0).repeat_interleave(sequence.chunk, dim=1)

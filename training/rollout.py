@@ -15,7 +15,7 @@ from .student import TrainableStudent
 
 
 class Rollout:
-    """One batch of streams under way: cache, condition, audio tokens. Chunks are made one after another."""
+    """One batch of streams under way: cache, condition, speech. Chunks are made one after another."""
 
     def __init__(
         self,
@@ -24,12 +24,12 @@ class Rollout:
         schedule: Schedule,
         cache: CacheSpec,
         condition: Condition,
-        tokens_BTE: Tensor,
+        speech_BTV: Tensor,
         generator: torch.Generator,
     ) -> None:
-        """tokens_BTE: audio tokens of the whole clip; every stream starts at latent 0."""
+        """speech_BTV: packed speech features of the whole clip; every stream starts at latent 0."""
         self._student, self._schedule, self._spec = student, schedule, cache
-        self._condition, self._tokens, self._generator = condition, tokens_BTE, generator
+        self._condition, self._speech, self._generator = condition, speech_BTV, generator
         batch, _, _, height, width = condition.reference_BC1HW.shape
         network = student.network
         self._cache = GrowingKVCache(
@@ -72,11 +72,10 @@ class Rollout:
         latents = x.shape[2]
         known = self._condition.channels(range(first, first + latents))
         with torch.autocast(x.device.type, torch.bfloat16):
-            flow = self._student.network(
+            flow = self._student(
                 torch.cat([x, known], dim=1),
                 timestep_BT=x.new_full((x.shape[0], 1), timestep),
-                text_BMD=self._student.null_text(1),
-                audio_tokens_BTE=self._tokens[:, first : first + latents],
+                speech_BTV=self._speech[:, first : first + latents],
                 cache=self._cache,
             )
         return flow.float()

@@ -91,10 +91,10 @@ def sample_latents(
     heard = np.pad(samples, (0, max(0, needed - len(samples))))[:needed]
     mel = torch.from_numpy(MelFrontEnd(MEL).whole(heard))[None]
     with torch.autocast("cpu", torch.bfloat16):
-        tokens = mini.student.audio_tokens(mel)
+        speech = mini.student.features(mel)
     rollout = Rollout(
         mini.student, schedule=Schedule.from_sigmas(mini.profile.sigmas), cache=mini.profile.cache_spec,
-        condition=condition, tokens_BTE=tokens, generator=torch.Generator().manual_seed(seed),
+        condition=condition, speech_BTV=speech, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return torch.cat([rollout.next_chunk() for _ in range(latents // mini.profile.chunk)], dim=2)
 

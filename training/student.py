@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,9 +30,31 @@ class TrainableStudent(nn.Module):
                 block.cross_attn.k.weight.zero_()
         self.network.text_embedding[0].weight.requires_grad_(False)
 
-    def audio_tokens(self, mel_BAM: Tensor) -> Tensor:
-        """Mel of a clip from its start, (B, 4 * (4T - 3), bins) -> audio tokens (B, T, E)."""
-        return self.network.audio_proj(pack_vectors(self.encoder(mel_BAM)))
+    def features(self, mel_BAM: Tensor) -> Tensor:
+        """Mel of a clip from its start, (B, 4 * (4T - 3), bins) -> packed speech features (B, T, V)."""
+        return pack_vectors(self.encoder(mel_BAM))
+
+    def forward(
+        self,
+        x_BCTHW: Tensor,
+        *,
+        timestep_BT: Tensor,
+        speech_BTV: Tensor,
+        text_BMD: Tensor | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Velocity (B, C, T, H, W). The one way in: what shards the weights hangs on this call.
+
+        speech_BTV: of these latents, from ``features``; zeros say nothing. text_BMD: None is the null text. options are
+        those of ``wan_forward``.
+        """
+        return self.network(
+            x_BCTHW,
+            timestep_BT=timestep_BT,
+            text_BMD=self.null_text(1) if text_BMD is None else text_BMD,
+            audio_tokens_BTE=self.network.audio_proj(speech_BTV),
+            **options,
+        )
 
     def null_text(self, batch: int) -> Tensor:
         """(B, 1, text width) of zeros."""

@@ -72,11 +72,11 @@ def test_a_widened_student_starts_as_the_one_before():
 def test_a_rollout_makes_every_latent_from_its_own_video():
     """Nothing is clamped, and latents of the video are read in step with the stream."""
     student = random_student(network=LIPSYNC_NETWORK).requires_grad_(False)
-    condition, tokens = _condition(), torch.randn(2, 9, NETWORK.audio_hidden)
+    condition, speech = _condition(), torch.randn(2, 9, NETWORK.audio_in)
 
     def rolled(condition):
         rollout = Rollout(
-            student, schedule=Schedule.from_sigmas(SIGMAS), cache=CACHE, condition=condition, tokens_BTE=tokens,
+            student, schedule=Schedule.from_sigmas(SIGMAS), cache=CACHE, condition=condition, speech_BTV=speech,
             generator=torch.Generator().manual_seed(2),
         )  # fmt: skip
         return roll_out(rollout, 3)

@@ -24,17 +24,16 @@ def _inputs(batch=1):
     return reference, mel
 
 
-def _rollout(student, reference, tokens):
+def _rollout(student, reference, speech):
     return Rollout(
-        student, schedule=SCHEDULE, cache=CACHE, condition=PortraitCondition(reference), tokens_BTE=tokens,
+        student, schedule=SCHEDULE, cache=CACHE, condition=PortraitCondition(reference), speech_BTV=speech,
         generator=torch.Generator().manual_seed(9),
     )  # fmt: skip
 
 
 @torch.no_grad()
-def _streamed(student, reference, tokens, chunks):
+def _streamed(student, reference, speech, chunks):
     """The same stream on the ring cache, written out."""
-    network = student.network
     cache = RingKVCache(CACHE, layers=4, dim=32, heads=1, grid=(2, 2), dtype=torch.bfloat16)
     generator = torch.Generator().manual_seed(9)
     outputs = []
@@ -47,9 +46,9 @@ def _streamed(student, reference, tokens, chunks):
         def velocity(x, timestep, step, first=first, known=known):
             cache.begin_pass(step)
             with torch.autocast("cpu", torch.bfloat16):
-                return network(
+                return student(
                     torch.cat([x, known], dim=1), timestep_BT=torch.full((1, 1), timestep),
-                    text_BMD=student.null_text(1), audio_tokens_BTE=tokens[:, first : first + 3], cache=cache,
+                    speech_BTV=speech[:, first : first + 3], cache=cache,
                 ).float()  # fmt: skip
 
         def draw(step=0):
@@ -69,16 +68,16 @@ def test_training_rollout_equals_streaming_on_the_ring():
     student = random_student().requires_grad_(False)
     reference, mel = _inputs()
     with torch.autocast("cpu", torch.bfloat16):
-        tokens = student.audio_tokens(mel)
-    grown = roll_out(_rollout(student, reference, tokens), 5)
-    torch.testing.assert_close(grown, _streamed(student, reference, tokens, 5), atol=0.05, rtol=0.02)
+        speech = student.features(mel)
+    grown = roll_out(_rollout(student, reference, speech), 5)
+    torch.testing.assert_close(grown, _streamed(student, reference, speech, 5), atol=0.05, rtol=0.02)
     assert grown.std() > 0.3
 
 
 def test_reference_is_latent_0():
     student = random_student().requires_grad_(False)
     reference, mel = _inputs()
-    rolled = roll_out(_rollout(student, reference, student.audio_tokens(mel)), 2)
+    rolled = roll_out(_rollout(student, reference, student.features(mel)), 2)
     assert torch.equal(rolled[:, :, :1], reference)
     assert rolled.shape[2] == 6
 
@@ -86,12 +85,12 @@ def test_reference_is_latent_0():
 def test_only_the_exit_step_of_the_last_chunk_has_a_gradient():
     student = random_student()
     reference, mel = _inputs(batch=2)
-    tokens = student.audio_tokens(mel)
-    rollout = _rollout(student, reference, tokens)
+    speech = student.features(mel)
+    rollout = _rollout(student, reference, speech)
     before = roll_out(rollout, 2)
     current = rollout.next_chunk(exit_step=1)
     assert not before.requires_grad
-    gradient = torch.autograd.grad(current.square().sum(), tokens)[0]
+    gradient = torch.autograd.grad(current.square().sum(), speech)[0]
     assert gradient[:, 6:9].abs().max() > 0
     assert gradient[:, :6].abs().max() == 0
     assert gradient[:, 9:].abs().max() == 0
