@@ -56,7 +56,7 @@ def make_dubs(mini: Mini, *, count: int, frames: int, side: int) -> list[Dub]:
     dubs = []
     for index, (seed, clip) in enumerate(zip(seeds, clips, strict=True)):
         voice = clips[(index + 1) % count]
-        truth = dubbed_frames(seed, clip.mouth, voice.mouth, side=side, held_out=True, motion="spoken")
+        truth = dubbed_frames(seed, clip.pose, voice.mouth, side=side, held_out=True)
         generated = dub_frames(mini, voice.samples.astype(np.float32), clip.frames, seed=index)
         dubs.append(Dub(clip.frames, clip.mouth, truth, voice.mouth, reconstruct(mini, truth), generated,
                         paste(generated, clip.frames)))  # fmt: skip

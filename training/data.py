@@ -18,6 +18,7 @@ from .augment import augment, warp_mel
 from .codec import to_tensor
 from .conditions import Condition, LipSyncCondition, PortraitCondition
 from .export import fold_latent_statistics
+from .world.acting import DOMAINS
 from .world.dataset import Dataset
 
 
@@ -27,7 +28,8 @@ class LatentBank:
     the same speech (the first is clean), mouth (N, F, 5) float32; F = 4T - 3.
 
     For lip sync also source, the latents of the video that the clip dubs, and masked, those of that video with its
-    mouth blanked; both like latents.
+    mouth blanked; both like latents. domain (N,) int8 and place (N, F, 4) float32 as Dataset has them, None in banks
+    that were made without.
     """
 
     latents: np.ndarray
@@ -35,6 +37,22 @@ class LatentBank:
     mouth: np.ndarray
     source: np.ndarray | None = None
     masked: np.ndarray | None = None
+    domain: np.ndarray | None = None
+    place: np.ndarray | None = None
+
+    def clips_of(self, domains: tuple[str, ...]) -> np.ndarray:
+        """Indices of the clips of some domains; all for none. Raises ValueError where there are no such clips."""
+        if not domains:
+            return np.arange(len(self.latents))
+        unknown = sorted(set(domains) - set(DOMAINS))
+        if unknown:
+            raise ValueError(f"domains are {list(domains)}; expected some of {', '.join(DOMAINS)}")
+        if self.domain is None:
+            raise ValueError(f"the bank does not say which clips are {list(domains)}; encode it again")
+        found = np.flatnonzero(np.isin(self.domain, [DOMAINS.index(name) for name in domains]))
+        if not len(found):
+            raise ValueError(f"the bank holds no clip of {list(domains)}; draw a data set with these domains")
+        return found
 
     def condition(self, clips: np.ndarray, latents: int) -> Condition:
         """What the student sees of these clips beside the noise, cut to a number of latents."""
@@ -85,7 +103,8 @@ def make_latent_bank(data: Dataset, vae: CausalVAE, mel: MelSettings, *, version
         mel_versions(samples, front_end, versions=versions, seed=index)
         for index, samples in enumerate(data.samples)
     ]
-    return LatentBank(_stacked(latents), np.stack(spectra), np.array(data.mouth))
+    domain, place = (None if array is None else np.array(array) for array in (data.domain, data.place))
+    return LatentBank(_stacked(latents), np.stack(spectra), np.array(data.mouth), domain=domain, place=place)
 
 
 def make_lipsync_bank(
@@ -124,33 +143,42 @@ def load_bank(path: Path) -> LatentBank:
 @dataclass(frozen=True)
 class Batch:
     """Clips for one update: latents (B, C, T, H, W), mel (B, 4F, bins), true mouths (B, F, 5), and what lies beside the
-    noise; float32."""
+    noise; float32. domain (B,) int64 and place (B, F, 4) where the bank has them.
+    """
 
     latents: Tensor
     mel: Tensor
     mouth: Tensor
     condition: Condition
+    domain: Tensor | None = None
+    place: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
         tensors = (tensor.to(device) for tensor in (self.latents, self.mel, self.mouth))
-        return Batch(*tensors, self.condition.to(device))
+        told = (None if tensor is None else tensor.to(device) for tensor in (self.domain, self.place))
+        return Batch(*tensors, self.condition.to(device), *told)
 
 
 def draw_batch(
-    bank: LatentBank, random: np.random.Generator, *, clips: int, latents: int, warp: bool = False
-) -> Batch:
+    bank: LatentBank, random: np.random.Generator, *, clips: int, latents: int, warp: bool = False,
+    domains: tuple[str, ...] = (),
+) -> Batch:  # fmt: skip
     """Random clips from their start, cut to a number of latents, each with a random version of its speech.
 
-    warp: let another throat say it, see augment.warp_mel.
+    warp: let another throat say it, see augment.warp_mel. domains: only clips of these, all for none.
     """
-    chosen = random.integers(len(bank.latents), size=clips)
+    among = bank.clips_of(domains)
+    chosen = among[random.integers(len(among), size=clips)]
     versions = random.integers(bank.mel.shape[1], size=clips)
-    mel_frames = (FRAMES_PER_LATENT * latents - 3) * MEL_PER_FRAME
+    frames = FRAMES_PER_LATENT * latents - 3
+    mel_frames = frames * MEL_PER_FRAME
     mel = bank.mel[chosen, versions][:, :mel_frames].astype(np.float32)
     return Batch(
         latents=_float(bank.latents[chosen][:, :, :latents]),
         mel=torch.from_numpy(warp_mel(mel, random) if warp else mel),
-        mouth=_float(bank.mouth[chosen, : FRAMES_PER_LATENT * latents - 3]),
+        mouth=_float(bank.mouth[chosen, :frames]),
         condition=bank.condition(chosen, latents),
+        domain=None if bank.domain is None else torch.from_numpy(bank.domain[chosen].astype(np.int64)),
+        place=None if bank.place is None else _float(bank.place[chosen, :frames]),
     )

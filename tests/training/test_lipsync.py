@@ -154,21 +154,23 @@ def test_a_dub_has_the_videos_frames_and_keeps_what_is_outside_the_mask():
 
 
 @pytest.mark.skipif(not is_available(), reason="libespeak-ng is not installed")
-def test_a_dubbed_clip_differs_in_its_mouth_alone(tmp_path):
+@pytest.mark.parametrize("world", [0, 1])
+def test_a_dubbed_clip_differs_in_its_mouth_alone(tmp_path, world):
     from talkstream.training.world.clips import dubbed_frames, random_clip
 
-    clips = [random_clip(seed, 13, side=48, held_out=False, motion="spoken") for seed in (8, 9)]
-    for name in ("frames", "samples", "mouth"):
+    clips = [random_clip(seed, 13, side=48, held_out=False, motion="spoken", world=world) for seed in (8, 9)]
+    for name in ("frames", "samples", "mouth", "pose", "place"):
         np.save(tmp_path / f"{name}.npy", np.stack([getattr(clip, name) for clip in clips]))
-    own = clips[0].mouth
-    assert np.array_equal(
-        dubbed_frames(8, own, own, side=48, held_out=False, motion="spoken"), clips[0].frames
-    )
-    size = DatasetSize(clips=2, frames=13, side=48, first_seed=8, motion="spoken")
+    np.save(tmp_path / "domain.npy", np.zeros(2, np.int8))
+    own = clips[0]
+    same = dubbed_frames(8, own.pose, own.mouth, side=48, held_out=False, world=world)
+    assert np.array_equal(same, own.frames)
+    size = DatasetSize(clips=2, frames=13, side=48, first_seed=8, motion="spoken", world=world)
     (tmp_path / "dataset.json").write_text(json.dumps(asdict(size)))
     generate_dubbed(tmp_path / "dubbed", tmp_path, workers=1)
     dubbed = load(tmp_path / "dubbed")
     assert np.array_equal(dubbed.mouth[0], clips[1].mouth)
     assert np.array_equal(dubbed.samples[1], clips[0].samples.astype(dubbed.samples.dtype))
+    assert np.array_equal(dubbed.pose[1], clips[1].pose) and np.array_equal(dubbed.place[0], clips[0].place)
     changed = (dubbed.frames[0] != clips[0].frames).any(axis=(0, 3))
     assert changed.any() and not changed[~MouthMask.drawn().pixels(48, 48).numpy()].any()

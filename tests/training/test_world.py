@@ -9,9 +9,8 @@ from talkstream.training.augment import augment, warp_mel
 from talkstream.training.world.face import NEUTRAL_MOUTH, Pose, draw_face
 from talkstream.training.world.identity import random_identity
 from talkstream.training.world.motion import free_poses, spoken_poses
-from talkstream.training.world.mouth import MouthShape
 from talkstream.training.world.sentences import nonsense
-from talkstream.training.world.visemes import VISEMES, Phoneme, mouth_track, visemes_of
+from talkstream.training.world.visemes import VISEMES, MouthShape, Phoneme, mouth_track, visemes_of
 from talkstream.training.world.voices import is_available
 
 needs_espeak = pytest.mark.skipif(not is_available(), reason="libespeak-ng is not installed")

@@ -6,7 +6,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from .identity import Colour
+from .colours import Colour
 
 _SUPERSAMPLING = 3
 Points = list[tuple[float, float]]

@@ -1,4 +1,4 @@
-"""Whole clips: a portrait, a spoken sentence with pauses, and the true mouth of every frame."""
+"""Whole clips: a portrait, what it says or sings, and the true mouth, pose and mouth box of every frame."""
 
 from __future__ import annotations
 
@@ -8,31 +8,44 @@ from typing import Literal
 import librosa
 import numpy as np
 
-from .face import Pose, draw_face
-from .identity import Identity, random_identity
-from .motion import free_poses, spoken_poses
-from .mouth import MouthShape
+from . import version0
+from .acting import DOMAINS, free_acting, loudness, spoken_acting
+from .person import random_person
+from .portrait import Portrait
+from .pose import Pose
+from .rare import HELD_OUT_RARE, rare_sentence
 from .sentences import HELD_OUT, training_sentence
-from .visemes import Phoneme, mouth_track
-from .voices import random_voice, speak
+from .singing import sing
+from .visemes import MouthShape, Phoneme, mouth_track
+from .voices import Speech, Voice, random_voice, speak
 
 FPS = 25
 SAMPLE_RATE = 16000
 Motion = Literal["free", "spoken"]
+World = Literal[0, 1]
+_VERSION1 = 1  # keeps the generators of version 1 apart from those of version 0
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A drawn clip: frames (F, H, W, 3) uint8, samples (S,) at 16 kHz in [-1, 1], mouth (F, 5) in [0, 1]."""
+    """A drawn clip: frames (F, H, W, 3) uint8, samples (S,) at 16 kHz in [-1, 1], mouth (F, 5) in [0, 1].
+
+    pose: (F, P) float64, columns pose.POSE_NAMES. place: (F, 4) float32, the box of the mouth at its widest in that
+    pose: centre x, y and half width, half height, as fractions of the side. domain: what the clip is, one of DOMAINS.
+    """
 
     frames: np.ndarray
     samples: np.ndarray
     mouth: np.ndarray
+    pose: np.ndarray
+    place: np.ndarray
+    domain: str
 
 
 def random_speech(
-    random: np.random.Generator, frames: int, *, held_out: bool, lead_seconds: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    random: np.random.Generator, frames: int, *, held_out: bool, lead_seconds: float | None = None,
+    domain: str = "speaking",
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Sentences with pauses of 0.3..1.5 s until the clip is full -> samples (S,) at 16 kHz, mouth (F, 5).
 
     A negative lead starts the clip in the middle of the first sentence.
@@ -43,8 +56,7 @@ def random_speech(
     voice = random_voice(random, held_out=held_out)
     at = random.uniform(0.1, 0.6) if lead_seconds is None else lead_seconds
     while at < frames / FPS:
-        text = str(random.choice(HELD_OUT)) if held_out else training_sentence(random)
-        speech = speak(text, voice)
+        speech = _utterance(random, voice, domain, held_out=held_out)
         wave = librosa.resample(speech.samples, orig_sr=speech.sample_rate, target_sr=SAMPLE_RATE)
         first = round(at * SAMPLE_RATE)
         kept = wave[max(0, -first) : max(0, total - first)]
@@ -54,46 +66,74 @@ def random_speech(
     return samples, mouth_track(phonemes, frames, fps=FPS)
 
 
-def draw_clip(who: Identity, mouth: np.ndarray, poses: list[Pose], *, side: int) -> np.ndarray:
-    """Animate one identity along a mouth track (F, 5) and its poses -> (F, H, W, 3) uint8."""
-    shapes = [MouthShape(*(float(v) for v in row)) for row in mouth]
-    pictures = [draw_face(who, pose, shape, side=side) for pose, shape in zip(poses, shapes, strict=True)]
-    return np.stack(pictures)
+def _utterance(random: np.random.Generator, voice: Voice, domain: str, *, held_out: bool) -> Speech:
+    """One sentence of a domain, spoken or sung."""
+    if domain == "rare":
+        return speak(
+            str(random.choice(HELD_OUT_RARE)) if held_out else rare_sentence(random, voice.name), voice
+        )
+    text = str(random.choice(HELD_OUT)) if held_out else training_sentence(random)
+    return sing(text, voice, random).speech if domain == "singing" else speak(text, voice)
 
 
-def random_clip(seed: int, frames: int, *, side: int, held_out: bool, motion: Motion = "free") -> Clip:
+def random_clip(
+    seed: int, frames: int, *, side: int, held_out: bool, motion: Motion = "free", world: World = 0,
+    domains: tuple[str, ...] = ("speaking",),
+) -> Clip:  # fmt: skip
     """Draw, speak and animate one clip; held-out clips never share a seed, a sentence or a voice with others.
 
-    The seed fixes face, words, voice and motion; espeak-ng itself repeats its timings to a few milliseconds only.
+    The seed fixes face, words, voice, motion and which of the domains the clip belongs to; espeak-ng itself repeats its
+    timings to a few milliseconds only. world: which version of the drawing; version 0 only speaks.
     """
-    who, samples, mouth, random = _cast(seed, frames, held_out=held_out)
-    poses = _poses(random, mouth, motion)
-    return Clip(draw_clip(who, mouth, poses, side=side), samples, mouth)
+    check_domains(domains, world)
+    if world == 0:
+        return _clip_of_version0(seed, frames, side=side, held_out=held_out, motion=motion)
+    random = np.random.default_rng([seed, int(held_out), _VERSION1])
+    portrait = Portrait(random_person(random), side=side)
+    domain = str(random.choice(domains))
+    lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
+    samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead, domain=domain)
+    if motion == "free":
+        pose = free_acting(random, frames, domain, fps=FPS)
+    else:
+        pose = spoken_acting(random, mouth, loudness(samples, frames), domain, fps=FPS)
+    place = np.array([portrait.place(Pose(*row)) for row in pose.tolist()], np.float32)
+    return Clip(_pictures(portrait, mouth, pose), samples, mouth, pose, place, domain)
+
+
+def _pictures(portrait: Portrait, mouth: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    rows = zip(pose.tolist(), mouth.tolist(), strict=True)
+    return np.stack([portrait.draw(Pose(*where), MouthShape(*shape)) for where, shape in rows])
+
+
+def _clip_of_version0(seed: int, frames: int, *, side: int, held_out: bool, motion: Motion) -> Clip:
+    random = np.random.default_rng([seed, int(held_out)])
+    who = version0.random_identity(random)
+    lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
+    samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead)
+    pose = version0.poses(random, mouth, free=motion == "free", fps=FPS)
+    drawn = version0.pictures(who, mouth, pose, side=side)
+    return Clip(drawn, samples, mouth, pose, version0.places(who, pose), "speaking")
 
 
 def dubbed_frames(
-    seed: int, mouth: np.ndarray, dub: np.ndarray, *, side: int, held_out: bool, motion: Motion = "free"
+    seed: int, pose: np.ndarray, dub: np.ndarray, *, side: int, held_out: bool, world: World = 0
 ) -> np.ndarray:
     """The clip of a seed with another mouth: the same face, head and eyes -> (F, H, W, 3) uint8.
 
-    mouth: (F, 5) of random_clip(seed, ...), which its head and eyes follow; dub: (F, 5) that is drawn instead.
+    pose: (F, P) of random_clip(seed, ...); dub: (F, 5), the mouth that is drawn instead of its own.
     """
-    who, _, _, random = _cast(seed, len(mouth), held_out=held_out)
-    return draw_clip(who, dub, _poses(random, mouth, motion), side=side)
+    if world == 0:
+        who = version0.random_identity(np.random.default_rng([seed, int(held_out)]))
+        return version0.pictures(who, dub, pose, side=side)
+    person = random_person(np.random.default_rng([seed, int(held_out), _VERSION1]))
+    return _pictures(Portrait(person, side=side), dub, pose)
 
 
-def _cast(
-    seed: int, frames: int, *, held_out: bool
-) -> tuple[Identity, np.ndarray, np.ndarray, np.random.Generator]:
-    """Who speaks, what, with which mouth, and the generator that their motion is drawn from."""
-    random = np.random.default_rng([seed, int(held_out)])
-    who = random_identity(random)
-    lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
-    samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead)
-    return who, samples, mouth, random
-
-
-def _poses(random: np.random.Generator, mouth: np.ndarray, motion: Motion) -> list[Pose]:
-    if motion == "free":
-        return free_poses(random, len(mouth), fps=FPS)
-    return spoken_poses(random, mouth, fps=FPS)
+def check_domains(domains: tuple[str, ...], world: int) -> None:
+    """Raise ValueError for domains that do not exist, for none, and for others than speaking in version 0."""
+    unknown = sorted(set(domains) - set(DOMAINS))
+    if unknown or not domains:
+        raise ValueError(f"domains are {list(domains)}; expected some of {', '.join(DOMAINS)}")
+    if world == 0 and set(domains) != {"speaking"}:
+        raise ValueError(f"domains are {list(domains)} in world 0; it only has speaking: set world to 1")

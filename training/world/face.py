@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .canvas import Canvas
-from .identity import Identity, mix, shade
-from .mouth import MouthShape, draw_mouth
+from .colours import mix, shade
+from .identity import Identity
+from .mouth import draw_mouth
+from .visemes import MouthShape
 
 _LINE = (44, 34, 40)
 _WHITE = (248, 248, 250)

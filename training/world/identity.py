@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Colour = tuple[int, int, int]
+from .colours import Colour, mix, pick, shade
 
 _SKINS = ((250, 220, 196), (240, 200, 170), (226, 178, 142), (206, 152, 112), (178, 122, 84), (148, 98, 68))
 _HAIRS = ((38, 28, 26), (84, 52, 32), (140, 88, 46), (206, 160, 84), (240, 216, 150), (176, 66, 34),
@@ -43,33 +43,15 @@ class Identity:
     glasses: bool
 
 
-def shade(colour: Colour, factor: float) -> Colour:
-    """Darken (factor < 1) or lighten (factor > 1) a colour."""
-    red, green, blue = (int(min(255, max(0, channel * factor))) for channel in colour)
-    return red, green, blue
-
-
-def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Colour between two, share of the second in [0, 1]."""
-    red, green, blue = (int(a * (1 - share) + b * share) for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def _pick(random: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    base = np.asarray(colours[random.integers(len(colours))]) + random.integers(-12, 13, 3)
-    red, green, blue = (int(channel) for channel in base.clip(0, 255))
-    return red, green, blue
-
-
 def random_identity(random: np.random.Generator) -> Identity:
     """Draw a person. The same generator state gives the same person."""
-    skin = _pick(random, _SKINS)
+    skin = pick(random, _SKINS)
     brightness = sum(skin) / 3
-    lip = mix(_pick(random, ((200, 60, 74), (176, 44, 60), (206, 92, 92))), skin, 0.12)
+    lip = mix(pick(random, ((200, 60, 74), (176, 44, 60), (206, 92, 92))), skin, 0.12)
     lip = shade(lip, 0.72 + 0.28 * (brightness - 100) / 120)
     return Identity(
-        skin=skin, lip=lip, hair=_pick(random, _HAIRS), background=_pick(random, _BACKGROUNDS),
-        clothes=_pick(random, _CLOTHES), iris=_pick(random, _IRISES),
+        skin=skin, lip=lip, hair=pick(random, _HAIRS), background=pick(random, _BACKGROUNDS),
+        clothes=pick(random, _CLOTHES), iris=pick(random, _IRISES),
         hair_style=str(random.choice(HAIR_STYLES, p=(0.28, 0.24, 0.2, 0.06, 0.1, 0.12))),
         face_width=random.uniform(0.275, 0.315), face_height=random.uniform(0.355, 0.39),
         eye_spacing=random.uniform(0.115, 0.135), eye_size=random.uniform(0.062, 0.075),

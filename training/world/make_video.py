@@ -17,12 +17,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from ...media.muxer import VideoWriter
+from .colours import shade
 from .face import draw_face
-from .identity import Identity, random_identity, shade
+from .identity import Identity, random_identity
 from .make_assets import PORTRAITS, SENTENCES
 from .motion import spoken_poses
-from .mouth import MouthShape
-from .visemes import mouth_track
+from .visemes import MouthShape, mouth_track
 from .voices import speak
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 240, 30, 120

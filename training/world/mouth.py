@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .canvas import Canvas
-from .identity import Identity, shade
+from .colours import shade
+from .identity import Identity
+from .visemes import MouthShape
 
 _CAVITY = (58, 14, 20)
 _TEETH = (250, 248, 242)
 _TONGUE = (206, 84, 92)
 _MAX_OPENING = 0.145  # fraction of the picture's side
 _POINTS = 25
-
-
-@dataclass(frozen=True)
-class MouthShape:
-    """Mouth parameters in [0, 1], the columns of visemes.MOUTH_NAMES."""
-
-    open: float
-    width: float
-    round: float
-    teeth: float
-    tongue: float
 
 
 def draw_mouth(canvas: Canvas, who: Identity, shape: MouthShape, *, x: float, y: float) -> None:

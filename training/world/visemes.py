@@ -46,6 +46,17 @@ _SMOOTHING_SECONDS = 0.10
 
 
 @dataclass(frozen=True)
+class MouthShape:
+    """Mouth parameters in [0, 1], the columns of MOUTH_NAMES."""
+
+    open: float
+    width: float
+    round: float
+    teeth: float
+    tongue: float
+
+
+@dataclass(frozen=True)
 class Phoneme:
     """One phoneme of a spoken sentence, times in seconds from its start."""
 
