@@ -10,7 +10,7 @@ import numpy as np
 
 from . import version0
 from .acting import DOMAINS, free_acting, loudness, spoken_acting
-from .person import random_person
+from .person import Person, random_person
 from .portrait import Portrait
 from .pose import Pose
 from .rare import HELD_OUT_RARE, rare_sentence
@@ -89,7 +89,7 @@ def random_clip(
     if world == 0:
         return _clip_of_version0(seed, frames, side=side, held_out=held_out, motion=motion)
     random = np.random.default_rng([seed, int(held_out), _VERSION1])
-    portrait = Portrait(random_person(random), side=side)
+    portrait = Portrait(random_person(random), side=side)  # first, as in identity_of
     domain = str(random.choice(domains))
     lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
     samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead, domain=domain)
@@ -126,8 +126,12 @@ def dubbed_frames(
     if world == 0:
         who = version0.random_identity(np.random.default_rng([seed, int(held_out)]))
         return version0.pictures(who, dub, pose, side=side)
-    person = random_person(np.random.default_rng([seed, int(held_out), _VERSION1]))
-    return _pictures(Portrait(person, side=side), dub, pose)
+    return _pictures(Portrait(identity_of(seed, held_out=held_out), side=side), dub, pose)
+
+
+def identity_of(seed: int, *, held_out: bool) -> Person:
+    """Who a clip of version 1 shows."""
+    return random_person(np.random.default_rng([seed, int(held_out), _VERSION1]))
 
 
 def check_domains(domains: tuple[str, ...], world: int) -> None:

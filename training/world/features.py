@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .colours import Colour, mix, shade
+from .colours import mix, shade
 from .head import Head
 from .person import Person
 from .pose import Pose
@@ -15,6 +15,7 @@ EYE_Y = -0.020
 _ALONG = np.linspace(-1, 1, 15)
 _WHITE = (250, 249, 250)
 _LASH = (40, 28, 36)
+_SOCKET = -0.05  # eyes lie this much deeper than the face, in half widths
 
 
 def draw_cheeks(surface: Surface, who: Person, head: Head, *, smile: float) -> None:
@@ -22,24 +23,23 @@ def draw_cheeks(surface: Surface, who: Person, head: Head, *, smile: float) -> N
     rosy = mix(who.skin, (236, 84, 84), 0.62)
     for sign in (-1, 1):
         facing = head.faces(sign * 0.62)
-        if facing < 0.1:
+        if facing < 0.3:
             continue
         ((x, y),) = head.on_face(np.array([sign * 0.138]), np.array([0.102 - 0.008 * smile]))
         surface.soft(x, y, 0.075 * facing**0.5, 0.055, rosy, who.blush + 0.2 * smile)
     if who.freckles:
         spots = np.random.default_rng(who.grain).uniform(-1, 1, (18, 2))
         xs = np.sign(spots[:, 0]) * (0.05 + 0.11 * np.abs(spots[:, 0]))
+        brown = mix(who.skin, mix(shade(who.skin, 0.66), (150, 70, 40), 0.4), 0.6)
         for x, y in head.on_face(xs, 0.085 + 0.028 * spots[:, 1]):
-            surface.fill(
-                np.stack(ring(x, y, 0.0042, 0.0042), 1), mix(shade(who.skin, 0.66), (150, 70, 40), 0.4), 0.6
-            )
+            surface.fill(np.stack(ring(x, y, 0.0042, 0.0042), 1), brown)
 
 
 def draw_eyes(surface: Surface, who: Person, head: Head, pose: Pose) -> None:
     """Both eyes; the one that turns away narrows with the face and is left out where nothing of it is seen."""
     for sign in (-1, 1):
         xs = sign * who.eye_spacing + who.eye_width * _ALONG
-        corners = head.on_face(xs[[0, -1]], np.full(2, EYE_Y), -0.05)
+        corners = head.on_face(xs[[0, -1]], np.full(2, EYE_Y), _SOCKET)
         if corners[1, 0] - corners[0, 0] < 0.018:
             continue
         _draw_eye(surface, who, head, pose, sign)
@@ -57,53 +57,58 @@ def _draw_eye(surface: Surface, who: Person, head: Head, pose: Pose, sign: int) 
     x, openness = sign * who.eye_spacing, pose.eyes_open
     xs = x + who.eye_width * _ALONG
     high, upper, lower = (EYE_Y + curve for curve in _lids(who, openness, sign))
-    lid = mix(dark_side(who.style, who.skin), (150, 84, 96), 0.12)
-
-    def on_face(ys: np.ndarray) -> np.ndarray:
-        return head.on_face(xs, ys, -0.05)
-
-    fold = on_face(high - 0.013)
-    surface.fill(np.concatenate([fold, on_face(np.maximum(upper, high))[::-1]]), lid, 0.75)
-    opening = np.concatenate([on_face(upper), on_face(lower)[::-1]])
+    rows = np.stack(
+        [high - 0.013, np.maximum(upper, high), upper, lower, np.minimum(upper + 0.011, lower), lower + 0.002]
+    )
+    fold, lid_edge, top, low, shadow, lash = head.on_face(np.broadcast_to(xs, rows.shape), rows, _SOCKET)
+    dark = dark_side(who.style, who.skin)
+    lid = mix(who.skin, mix(dark, (150, 84, 96), 0.25), 0.55 if who.lashes else 0.35)
+    surface.fill(np.concatenate([fold, lid_edge[::-1]]), lid)
     if openness > 0.1:
-        surface.fill(opening, _WHITE if who.style.name != "night" else (226, 224, 238))
-        with surface.clipped(opening):
-            _draw_iris(surface, who, head, x + 0.020 * pose.gaze, EYE_Y - 0.12 * who.eye_height)
-            shadow = np.concatenate([on_face(upper - 0.01), on_face(upper + 0.011)[::-1]])
-            surface.fill(shadow, (60, 50, 90), 0.30)
+        white = (226, 224, 238) if who.style.name == "night" else _WHITE
+        surface.fill(np.concatenate([top, low[::-1]]), white)
+        surface.fill(np.concatenate([top, shadow[::-1]]), mix(white, (60, 50, 90), 0.30))
+        _draw_iris(surface, who, head, x + 0.020 * pose.gaze, xs, upper, lower)
     taper = np.clip(1 - np.abs(_ALONG - 0.25 * sign) ** 2 * 0.55, 0.2, 1)
-    thick = 0.0125 if who.lashes else 0.0095
-    surface.stroke(on_face(upper), _LASH, thick * taper)
+    surface.stroke(top, _LASH, (0.0125 if who.lashes else 0.0095) * taper)
     if who.lashes:
-        _draw_lashes(surface, who, head, xs, upper, sign)
-    surface.stroke(fold[3:-3], dark_side(who.style, lid), 0.0045, 0.6)
-    surface.stroke(on_face(lower + 0.002)[3:-3], mix(_LASH, who.skin, 0.35), 0.0045, 0.7)
+        _draw_wing(surface, head, xs, upper, sign)
+    surface.stroke(fold[3:-3], mix(lid, dark_side(who.style, dark), 0.7), 0.0045)
+    surface.stroke(lash[3:-3], mix(_LASH, who.skin, 0.5), 0.0045)
 
 
-def _draw_lashes(
-    surface: Surface, who: Person, head: Head, xs: np.ndarray, upper: np.ndarray, sign: int
-) -> None:
-    """A wing at the outer corner."""
+def _draw_wing(surface: Surface, head: Head, xs: np.ndarray, upper: np.ndarray, sign: int) -> None:
+    """Lashes that end in a wing at the outer corner."""
     end = -1 if sign > 0 else 0
     tip = np.array([xs[end] - 0.012 * sign, xs[end] + 0.004 * sign, xs[end] + 0.013 * sign])
     rise = np.array([upper[end] - 0.006, upper[end] - 0.004, upper[end] - 0.013])
-    surface.stroke(head.on_face(tip, rise, -0.05), _LASH, np.array([0.010, 0.008, 0.002]))
+    surface.stroke(head.on_face(tip, rise, _SOCKET), _LASH, np.array([0.010, 0.008, 0.002]))
 
 
-def _draw_iris(surface: Surface, who: Person, head: Head, x: float, y: float) -> None:
-    radius = 0.92 * who.eye_height
-
-    def disc(dx: float, dy: float, share: float, colour: Colour, alpha: float = 1.0) -> None:
-        xs, ys = ring(x + dx * radius, y + dy * radius, share * radius, share * radius)
-        surface.fill(head.on_face(xs, ys, -0.05), colour, alpha)
-
-    disc(0, 0, 1.0, shade(who.iris, 0.50))
-    disc(0, 0.06, 0.86, who.iris)
-    disc(0, 0.40, 0.50, mix(who.iris, (255, 250, 220), 0.45), 0.75)
-    disc(0, 0.02, 0.46, (18, 14, 22))
+def _draw_iris(
+    surface: Surface,
+    who: Person,
+    head: Head,
+    x: float,
+    lid_xs: np.ndarray,
+    upper: np.ndarray,
+    lower: np.ndarray,
+) -> None:
+    """Rings of the iris, the pupil and two glints, as far as the lids leave them free."""
+    radius, y = 0.92 * who.eye_height, EYE_Y - 0.12 * who.eye_height
     lamp = 1 if who.light.x > 0 else -1
-    disc(0.34 * lamp, -0.36, 0.29, (255, 255, 255))
-    disc(-0.36 * lamp, 0.42, 0.15, (255, 255, 255), 0.8)
+    discs = (
+        (0, 0, 1.0, shade(who.iris, 0.50)), (0, 0.06, 0.86, who.iris),
+        (0, 0.42, 0.48, mix(who.iris, (255, 250, 220), 0.36)), (0, 0.02, 0.46, (18, 14, 22)),
+        (0.34 * lamp, -0.34, 0.28, (255, 255, 255)), (-0.36 * lamp, 0.42, 0.14, mix(who.iris, (255, 255, 255), 0.85)),
+    )  # fmt: skip
+    circle_x, circle_y = ring(0, 0, 1, 1)
+    xs = np.stack([x + radius * (dx + size * circle_x[::3]) for dx, _, size, _ in discs])
+    ys = np.stack([y + radius * (dy + size * circle_y[::3]) for _, dy, size, _ in discs])
+    xs = xs.clip(lid_xs[0], lid_xs[-1])
+    ys = np.clip(ys, np.interp(xs, lid_xs, upper), np.interp(xs, lid_xs, lower))
+    for points, (_, _, _, colour) in zip(head.on_face(xs, ys, _SOCKET), discs, strict=True):
+        surface.fill(points, colour)
 
 
 def draw_brows(surface: Surface, who: Person, head: Head, pose: Pose) -> None:
@@ -139,8 +144,8 @@ def draw_nose(surface: Surface, who: Person, head: Head, skin: Texture) -> None:
     surface.fill(shaded, dark, 0.20 + 0.5 * min(1.0, who.style.depth / 0.34) * (1 - 0.4 * turned))
     under = head.on_face(np.array([-0.034, -0.020, 0.0, 0.020, 0.034]), np.array([0.106, 0.118, 0.121, 0.118, 0.106]),
                          np.array([0.02, 0.06, 0.14, 0.06, 0.02]))  # fmt: skip
-    line = mix(shade(who.skin, 0.52), (96, 30, 40), 0.35)
-    surface.stroke(under, line, np.array([0.003, 0.008, 0.005, 0.008, 0.003]), 0.85)
+    line = mix(who.skin, mix(shade(who.skin, 0.52), (96, 30, 40), 0.35), 0.85)
+    surface.stroke(under, line, np.array([0.003, 0.008, 0.005, 0.008, 0.003]))
     tip_x, tip_y = ridge[4]
     lamp = mix(who.skin, who.style.lamp, 0.7)
     surface.soft(tip_x - 0.006 * away + 0.016 * near * turned, tip_y - 0.006, 0.015, 0.013, lamp, 0.7)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .colours import mix
 from .features import draw_contour
 from .head import Head, band_of
 from .person import Person
@@ -108,9 +109,9 @@ def _tail(surface: Surface, who: Person, head: Head, hair: Texture, *, side: flo
     w, h = head.shape.width, head.shape.height
     along = np.linspace(0, 1, 14)
     start = head.at(side * 1.05 * w, -0.30 * h if side else -0.55 * h, -0.25 if side else -1.25)
-    swing = np.sign(side) * 0.45 * w if side else -0.55 * w * head.sin
+    swing = np.sign(side) * 0.34 * w if side else -0.55 * w * head.sin
     xs = start[0] + swing * np.sin(along * 2.2)
-    ys = start[1] + (0.42 if side else 0.50) * along
+    ys = start[1] + (0.50 if side else 0.50) * along**1.15
     half = (0.085 if side else 0.10) * np.sin(np.pi * (0.22 + 0.78 * along)) ** 0.7
     points = band_of(xs + half, xs - half, ys)
     surface.fill(points, hair)
@@ -128,12 +129,13 @@ def _puffs(surface: Surface, who: Person, head: Head, hair: Texture, cut: Cut) -
     size = head.shape.width * (0.26 if who.hair_style == "curly" else 0.30)
     centres = [(x, y) for side in (right, left) for x, y in zip(side, ys, strict=True)]
     centres.append((head.at(0, 0, -0.1)[0], float(ys[-1]) - 0.35 * size))
-    for index, (x, y) in enumerate(centres):
-        radius = size * (1 + 0.14 * np.sin(5.1 * index + who.parting))
-        points = np.stack(ring(x, y, radius, radius), 1)
-        surface.fill(points, hair)
-        if who.style.outline:
-            surface.stroke(points, ink(who.style, who.hair), 0.7 * who.style.outline, closed=True)
+    radii = [size * (1 + 0.14 * np.sin(5.1 * index + who.parting)) for index in range(len(centres))]
+    if who.style.outline:
+        for (x, y), radius in zip(centres, radii, strict=True):
+            wider = radius + 0.7 * who.style.outline
+            surface.fill(np.stack(ring(x, y, wider, wider), 1), ink(who.style, who.hair))
+    puffs = [np.stack(ring(x, y, radius, radius), 1) for (x, y), radius in zip(centres, radii, strict=True)]
+    surface.fill_all(puffs, hair)
 
 
 def hairline(who: Person, cut: Cut, azimuth: np.ndarray) -> np.ndarray:
@@ -188,8 +190,14 @@ def _lifted(cap: np.ndarray, head: Head, who: Person) -> np.ndarray:
     """Hair combed up and over at the front."""
     height = np.clip((head.y - 0.55 * head.shape.height - cap[:, 1]) / (0.6 * head.shape.height), 0, 1)
     across = (cap[:, 0] - head.x) / head.shape.width
-    rise = 0.055 * height * (1 + 0.6 * np.sign(who.parting) * across) * (1 + 0.12 * np.sin(9 * across))
-    return cap - np.stack([-0.02 * height * np.sign(who.parting), rise], 1)
+    rise = (
+        0.045
+        * height**0.45
+        * (1 - 0.5 * np.abs(across) ** 3)
+        * (1 + 0.6 * np.sign(who.parting) * across)
+        * (1 + 0.12 * np.sin(9 * across))
+    )
+    return cap - np.stack([-0.03 * height * np.sign(who.parting), rise], 1)
 
 
 def _draw_strands(
@@ -198,12 +206,12 @@ def _draw_strands(
     """A few lines along the hair, from the hairline towards the crown."""
     if who.hair_style in ("buzz", "afro"):
         return
-    dark = dark_side(who.style, dark_side(who.style, who.hair))
-    rise = np.linspace(0.04, 0.80, 6)
-    for index in (7, 12, 17, 23, 28, 33):
-        azimuth = seen[index] + (0.9 * who.parting - seen[index]) * rise * 0.6 * (abs(seen[index]) < 1.6)
-        points = head.around(azimuth, level[index] + (-1.02 - level[index]) * rise, 1 + 0.5 * cut.swell)
-        surface.stroke(points, dark, 0.007 * (1 - rise) + 0.001, 0.6)
+    colour = mix(who.hair, dark_side(who.style, dark_side(who.style, who.hair)), 0.55)
+    rise, roots = np.linspace(0.04, 0.72, 6), [9, 16, 24, 31]
+    start, low = seen[roots, None], level[roots, None]
+    azimuth = start + (0.9 * who.parting - start) * rise * 0.6 * (np.abs(start) < 1.6)
+    for points in head.around(azimuth, low + (-1.02 - low).clip(-1) * rise, 1 + 0.5 * cut.swell):
+        surface.stroke(points, colour, 0.007 * (1 - rise) + 0.001)
 
 
 def draw_lock(surface: Surface, who: Person, head: Head, hair: Texture, sign: int) -> None:
@@ -234,6 +242,7 @@ def draw_lock(surface: Surface, who: Person, head: Head, hair: Texture, sign: in
     if who.style.outline:
         surface.stroke(points, ink(who.style, who.hair), 0.8 * who.style.outline)
     else:
-        surface.stroke(inner[1:], dark_side(who.style, who.hair), 0.006, 0.8)
+        surface.stroke(inner[1:], dark_side(who.style, who.hair), 0.006)
     middle = 0.45 * outer + 0.55 * inner
-    surface.stroke(middle[2:-1], dark_side(who.style, dark_side(who.style, who.hair)), 0.005, 0.5)
+    dark = dark_side(who.style, dark_side(who.style, who.hair))
+    surface.stroke(middle[2:-1], mix(who.hair, dark, 0.5), 0.005)

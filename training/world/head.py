@@ -76,10 +76,10 @@ class Head:
         self.turn = yaw
 
     def on_face(self, xs: np.ndarray, ys: np.ndarray, lift: float | np.ndarray = 0.0) -> np.ndarray:
-        """Points of the face -> (n, 2) in the picture; what the head hides is pushed to its outline."""
+        """Points of the face (..., n) -> (..., n, 2) in the picture; what the head hides is pushed to its outline."""
         half, face, _, centre = self.shape.at(self._level(ys))
         deep = face - centre
-        sine = np.clip(xs / (self.shape.width * half), -1, 1)
+        sine = (xs / (self.shape.width * half)).clip(-1, 1)
         if self.sin:
             flat = half * self.cos
             edge = flat / np.sqrt(flat**2 + (deep * self.sin) ** 2)
@@ -135,13 +135,13 @@ class Head:
         y = self.y + ys
         if self.pitch:
             y = y + self.pitch * w * (depth * self.cos - across * self.sin)
-        return np.column_stack([x, y])
+        return np.stack([x, y], axis=-1)
 
     def _level(self, ys: np.ndarray) -> np.ndarray:
         """Levels of heights below the centre, with the jaw's drop taken back."""
         h = self.shape.height
-        drop = self.jaw * np.clip((ys / h - _JAW_FROM) / (1 - _JAW_FROM), 0, 1)
-        return np.clip((ys - drop) / h, -0.99, 0.97)
+        drop = self.jaw * ((ys / h - _JAW_FROM) / (1 - _JAW_FROM)).clip(0, 1) if self.jaw else 0.0
+        return ((ys - drop) / h).clip(-0.99, 0.97)
 
 
 def band_of(right: np.ndarray, left: np.ndarray, ys: np.ndarray) -> np.ndarray:

@@ -32,8 +32,9 @@ class Portrait:
             raise ValueError(f"side is {side}; expected a multiple of 16, such as 96 or 128")
         self.who, self.side = who, side
         self._pixels = side * SUPERSAMPLING
-        still, self._body = backdrop(who, side), shoulders(who, side)
-        self._backdrop = still
+        still, body = backdrop(who, side), shoulders(who, side)
+        self._backdrop, self._body_top = still, body.getbbox()[1]
+        self._body = body.crop((0, self._body_top, body.width, body.height))
         random = np.random.default_rng(who.grain)
         w, h = who.shape.width, who.shape.height
         sheets = {"pixels": self._pixels, "random": random}
@@ -97,7 +98,7 @@ class Portrait:
         draw_neck(
             surface, self.who, neck, x=head.at(0, 0, -0.2)[0], chin_x=chin[0], chin_y=chin[1] + head.jaw
         )
-        surface.image.paste(self._body, shift, self._body)
+        surface.image.paste(self._body, (shift[0], self._body_top + shift[1]), self._body)
 
     def _draw_skull(self, surface: Surface, head: Head, skin: Texture) -> None:
         who = self.who

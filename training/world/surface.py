@@ -60,31 +60,36 @@ class Surface:
         self.pixels = image.width
         self._draw = ImageDraw.Draw(image)
         self._turn = np.eye(2)
-        self._pivot = np.zeros(2)
+        self._offset = np.zeros(2)
         self._clip: tuple[Image.Image, tuple[int, int]] | None = None
 
     def tilt(self, angle: float, pivot: tuple[float, float]) -> None:
         """Turn everything drawn from now on by an angle in radians around a pivot."""
         cos, sin = math.cos(angle), math.sin(angle)
         self._turn = np.array([[cos, sin], [-sin, cos]])
-        self._pivot = np.asarray(pivot)
+        self._offset = np.asarray(pivot) - np.asarray(pivot) @ self._turn
 
     def placed(self, points: np.ndarray) -> np.ndarray:
         """Points as they lie in the picture, in fractions of the side."""
-        return (points - self._pivot) @ self._turn + self._pivot
+        return points @ self._turn + self._offset
 
     def fill(self, points: np.ndarray, paint: Paint, alpha: float = 1.0) -> None:
         """Fill a closed outline with a colour or a texture."""
-        placed = self.placed(points) * self.pixels
-        if alpha >= 1 and self._clip is None and isinstance(paint, tuple):
-            self._draw.polygon(placed.ravel().tolist(), fill=paint)
+        if alpha < 1 or self._clip is not None or not isinstance(paint, tuple):
+            self.fill_all([points], paint, alpha)
             return
-        box = self._box(placed)
+        self._draw.polygon((self.placed(points) * self.pixels).ravel().tolist(), fill=paint)
+
+    def fill_all(self, outlines: list[np.ndarray], paint: Paint, alpha: float = 1.0) -> None:
+        """Fill what several closed outlines cover together, once."""
+        placed = [self.placed(points) * self.pixels for points in outlines]
+        box = self._box(placed[0] if len(placed) == 1 else np.concatenate(placed))
         if box is None:
             return
         mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
-        corner = np.array(box[:2])
-        ImageDraw.Draw(mask).polygon((placed - corner).ravel().tolist(), fill=round(255 * min(alpha, 1)))
+        draw, corner = ImageDraw.Draw(mask), np.array(box[:2])
+        for points in placed:
+            draw.polygon((points - corner).ravel().tolist(), fill=round(255 * min(alpha, 1)))
         self._paste(paint, box, mask)
 
     def stroke(

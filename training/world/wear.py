@@ -24,13 +24,16 @@ def draw_ear(surface: Surface, who: Person, head: Head, skin: Texture, sign: int
     half = 0.030 + 0.022 * seen
     points = np.stack(ring(x - sign * 0.012 * seen, y, half, 0.054), 1)
     surface.fill(points, skin)
-    draw_contour(surface, who, points, closed=True)
-    inner = np.stack(ring(x - sign * 0.004, y + 0.004, 0.55 * half, 0.030), 1)
-    surface.fill(inner, dark_side(who.style, dark_side(who.style, who.skin)), 0.6)
+    if who.style.outline:
+        draw_contour(surface, who, points, closed=True)
+    else:
+        surface.stroke(points, dark_side(who.style, who.skin), 0.004, closed=True)
+    inner = np.stack(ring(x - sign * 0.004, y + 0.004, 0.5 * half, 0.026), 1)
+    surface.fill(inner, mix(who.skin, dark_side(who.style, dark_side(who.style, who.skin)), 0.45))
     if who.earrings:
         drop = np.stack(ring(x, y + 0.066, 0.013, 0.013), 1)
         surface.fill(drop, _GOLD)
-        surface.soft(x - 0.004, y + 0.062, 0.008, 0.008, (255, 250, 230), 0.9)
+        surface.fill(np.stack(ring(x - 0.004, y + 0.062, 0.004, 0.004), 1), (255, 250, 230))
 
 
 def ear_shows(who: Person) -> bool:
@@ -153,7 +156,8 @@ def _draw_headphones(surface: Surface, who: Person, head: Head, accent: Colour) 
     angle = np.linspace(0.05 * np.pi, 0.95 * np.pi, 25)
     w, h = head.shape.width * (1 + swell), head.shape.height + swell * head.shape.width
     arc = np.array([head.at(w * np.cos(a), 0.02 - h * np.sin(a), -0.10) for a in angle])
-    surface.stroke(arc, dark_side(who.style, accent), 0.030)
+    shown = arc[head.turn * np.cos(angle) < 0.12]  # the far half is behind the crown
+    surface.stroke(shown, dark_side(who.style, accent), 0.030)
     for sign in (-1, 1):
         if head.faces(sign * 1.5) < -0.35:
             continue
