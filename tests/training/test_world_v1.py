@@ -73,7 +73,7 @@ def test_sides_that_the_codec_cannot_take_are_refused(side):
 
 @pytest.mark.parametrize("yaw", [-1.0, -0.5, 0.0, 0.4, 1.0])
 def test_the_box_holds_what_the_lips_change(yaw):
-    """Lips change inside the box; beside and below it only the jaw drops, above it nothing moves."""
+    """Lips change inside the box; around it only the jaw and a moustache move."""
     pose = Pose(yaw=yaw, tilt=0.05, x=0.01)
     for seed in range(4):
         portrait = Portrait(_person(seed), side=SIDE)
@@ -86,7 +86,7 @@ def test_the_box_holds_what_the_lips_change(yaw):
         columns, rows = np.meshgrid((np.arange(SIDE) + 0.5) / SIDE, (np.arange(SIDE) + 0.5) / SIDE)
         margin = 1.5 / SIDE
         inside = (np.abs(columns - x) < half_width + margin) & (np.abs(rows - y) < half_height + margin)
-        jaw = (rows > y - half_height) & (rows < y + half_height + JAW_DROP + 0.10)
+        jaw = (rows > y - half_height - 0.03) & (rows < y + half_height + JAW_DROP + 0.10)
         assert not (changed & ~inside & ~jaw).any()
         assert (changed & inside).sum() > 0.12 * inside.sum()
 

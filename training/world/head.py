@@ -12,7 +12,7 @@ FULL_TURN = math.radians(58)  # what a yaw of 1 turns the head by
 _LEVELS = -np.cos(
     np.linspace(0, np.pi, 61)
 )  # from the crown to the chin, in half heights, closer at both ends
-_JAW_FROM = 0.25
+_JAW_FROM = 0.4
 
 # level, and there: face, back of the skull and centre, as depths in half widths, before the crown rounds them off
 _PROFILE = np.array([
