@@ -12,6 +12,7 @@ from .codec import CodecSettings
 from .dmd import DistilSettings
 from .finetune import FinetuneSettings
 from .speech import SpeechSettings
+from .sync_stage import SyncNetSettings
 from .trainer import Budget
 from .world.dataset import DatasetSize
 
@@ -20,6 +21,7 @@ STAGES = {
     "speech": SpeechSettings,
     "finetune": FinetuneSettings,
     "distil": DistilSettings,
+    "syncnet": SyncNetSettings,
 }
 
 

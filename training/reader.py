@@ -10,12 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codec import to_tensor
+from .crops import CROP_SIZE, mouth_crops
 from .initialisation import initialise
 from .muon import make_optimisers
 
 READ_NAMES = ("open", "width", "round")
-_TOP, _BOTTOM, _LEFT, _RIGHT = 0.56, 0.90, 0.25, 0.75  # the drawn world keeps its mouths here
-_SIZE = (32, 48)
 
 
 @dataclass(frozen=True)
@@ -29,22 +28,13 @@ class ReaderSettings:
     seed: int = 0
 
 
-def mouth_crops(pixels_BCHW: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [-1, 1] -> mouth crops (B, 3, 32, 48)."""
-    height, width = pixels_BCHW.shape[-2:]
-    crop = pixels_BCHW[
-        :, :, int(_TOP * height) : int(_BOTTOM * height), int(_LEFT * width) : int(_RIGHT * width)
-    ]
-    return F.interpolate(crop, size=_SIZE, mode="bilinear", antialias=True)
-
-
 class MouthReader(nn.Module):
     """Three-layer perceptron on a mouth crop."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(3 * _SIZE[0] * _SIZE[1], 256), nn.GELU(), nn.Linear(256, 64), nn.GELU(),
+            nn.Linear(3 * CROP_SIZE[0] * CROP_SIZE[1], 256), nn.GELU(), nn.Linear(256, 64), nn.GELU(),
             nn.Linear(64, len(READ_NAMES)),
         )  # fmt: skip
 

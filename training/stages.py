@@ -23,6 +23,7 @@ from .mini import MEL, NETWORK, SIGMAS, SPEECH, mini_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
+from .sync_stage import SyncNetStage
 from .trainer import Stage
 from .world.dataset import load
 
@@ -38,7 +39,7 @@ def build_stage(recipe: Recipe, index: int, *, device: torch.device) -> Stage:
     before = recipe.stages[index - 1] if index else None
     makers = {
         "codec": partial(_codec, before=before), "speech": _speech, "finetune": _finetune,
-        "distil": partial(_distil, before=before),
+        "distil": partial(_distil, before=before), "syncnet": _syncnet,
     }  # fmt: skip
     return makers[part.stage](recipe, part.settings, device=device)
 
@@ -155,6 +156,10 @@ def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: S
         settings, *_banks(recipe), teacher=teacher.to(device), cache=_profile(recipe).cache_spec,
         schedule=Schedule.from_sigmas(SIGMAS),
     )  # fmt: skip
+
+
+def _syncnet(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
+    return SyncNetStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
 
 
 def _averaged(folder: Path) -> dict[str, Tensor]:
