@@ -18,10 +18,14 @@ import torch
 from PIL import Image
 
 from ..streaming.mouth_mask import MouthMask
-from ..training.reader import MouthReader
+from ..training.measure import Subject, make_judges, measure, reconstruct
+from ..training.mouth_measures import amplitude, best_lag_correlation
+from ..training.picture_measures import psnr_of
+from ..training.reader import FaceReader
 from ..training.sampling import Mini, dub_frames, load_mini
+from ..training.syncnet import load_syncnet
 from ..training.world.clips import FPS, SAMPLE_RATE, dubbed_frames, random_clip
-from .mini_quality import Report, amplitude, best_lag_correlation, make_reader, reconstruct
+from .mini_quality import Report, report_measures
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HELD_OUT_SEED = 95_000
@@ -31,9 +35,10 @@ _EYES = (slice(0.36, 0.50), slice(0.2, 0.8))  # rows and columns of the drawn wo
 @dataclass(frozen=True)
 class Dub:
     """A held-out video, the mouth it had, and the same with a new voice: as it is drawn, as the codec shows that, as
-    the student makes it, and its picture put into the video.
+    the student makes it, and its picture put into the video. samples: the new voice.
     """
 
+    samples: np.ndarray
     source: np.ndarray
     old_mouth: np.ndarray
     truth: np.ndarray
@@ -58,12 +63,12 @@ def make_dubs(mini: Mini, *, count: int, frames: int, side: int) -> list[Dub]:
         voice = clips[(index + 1) % count]
         truth = dubbed_frames(seed, clip.pose, voice.mouth, side=side, held_out=True)
         generated = dub_frames(mini, voice.samples.astype(np.float32), clip.frames, seed=index)
-        dubs.append(Dub(clip.frames, clip.mouth, truth, voice.mouth, reconstruct(mini, truth), generated,
-                        paste(generated, clip.frames)))  # fmt: skip
+        dubs.append(Dub(voice.samples, clip.frames, clip.mouth, truth, voice.mouth, reconstruct(mini.vae, truth),
+                        generated, paste(generated, clip.frames)))  # fmt: skip
     return dubs
 
 
-def report_sync(report: Report, dubs: list[Dub], reader: MouthReader) -> None:
+def report_sync(report: Report, dubs: list[Dub], reader: FaceReader) -> None:
     """How the mouth, as read from the pixels, follows the new voice, and how little the old one."""
     names = ("truth", "reconstructed", "pasted")
     read = {name: [reader.read(getattr(dub, name)) for dub in dubs] for name in names}
@@ -85,6 +90,16 @@ def report_sync(report: Report, dubs: list[Dub], reader: MouthReader) -> None:
     report.add("open: amplitude of the codec", amplitude(opening["reconstructed"], new))
 
 
+def subjects_of(dubs: list[Dub], name: str) -> list[Subject]:
+    """A field of the dubs as clips to be judged."""
+    return [
+        Subject(
+            getattr(d, name), d.samples, d.mouth, portrait=d.truth[0], like=d.reconstructed, truth=d.truth
+        )
+        for d in dubs
+    ]
+
+
 def report_pictures(report: Report, dubs: list[Dub]) -> None:
     """PSNR of the student's own picture, before it is put into the video, beside that of the codec alone."""
     side = dubs[0].source.shape[1]
@@ -94,7 +109,7 @@ def report_pictures(report: Report, dubs: list[Dub]) -> None:
     regions = {"outside the mask": ~mouth, "inside the mask": mouth, "around the eyes": eyes}
     for label, region in regions.items():
         for name in ("generated", "reconstructed"):
-            values = [_psnr(getattr(dub, name)[:, region], dub.truth[:, region]) for dub in dubs]
+            values = [psnr_of(getattr(dub, name)[:, region], dub.truth[:, region]) for dub in dubs]
             who = "student" if name == "generated" else "codec alone"
             report.add(f"{label}: PSNR of the {who}, dB", float(np.mean(values)))
     kept = MouthMask.drawn().soft(side, side).numpy() == 0
@@ -102,7 +117,7 @@ def report_pictures(report: Report, dubs: list[Dub]) -> None:
     report.add("outside the mask's soft edge: largest difference once pasted", float(max(gaps)), "0")
 
 
-def report_silence(report: Report, mini: Mini, reader: MouthReader, dubs: list[Dub]) -> None:
+def report_silence(report: Report, mini: Mini, reader: FaceReader, dubs: list[Dub]) -> None:
     """Opening of the mouth where a video that speaks is given silence, or faint noise."""
     random = np.random.default_rng(5)
     for label, level in (("silence", 0.0), ("noise at -50 dB", 10 ** (-50 / 20))):
@@ -114,10 +129,6 @@ def report_silence(report: Report, mini: Mini, reader: MouthReader, dubs: list[D
         opening = np.concatenate(openings)
         report.add(f"mouth in {label}: mean opening", float(opening.mean()))
         report.add(f"mouth in {label}: amplitude (deviation)", float(opening.std()), "< 0.15")
-
-
-def _psnr(output: np.ndarray, target: np.ndarray) -> float:
-    return float(-10 * np.log10(((output.astype(float) - target) ** 2).mean() / 255**2))
 
 
 def save_sheet(path: Path, dubs: list[Dub], *, columns: int = 10) -> None:
@@ -139,13 +150,20 @@ def main() -> None:
     parser.add_argument("--student", type=Path, default=student)
     parser.add_argument("--codec", type=Path, default=_ASSETS / "vae" / "talkstream_mini_vae.safetensors")
     parser.add_argument("--cases", type=int, default=12)
+    parser.add_argument(
+        "--syncnet", type=Path, help="folder of a finished syncnet stage, for Sync-C and Sync-D"
+    )
     parser.add_argument("--out", type=Path, help="markdown file; a contact sheet is saved beside it")
     given = parser.parse_args()
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
-    reader = make_reader(mini, clips=32, side=side)
+    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
+    judges = make_judges(mini.vae, clips=32, side=side, syncnet=syncnet)
+    reader = judges.reader
     dubs = make_dubs(mini, count=given.cases, frames=125, side=side)
     report_sync(report, dubs, reader)
+    kinds = {"drawn": "truth", "codec alone": "reconstructed", "student": "pasted"}
+    report_measures(report, {who: measure(subjects_of(dubs, name), judges) for who, name in kinds.items()})
     report_pictures(report, dubs)
     report_silence(report, mini, reader, dubs)
     if given.out is not None:

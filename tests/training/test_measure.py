@@ -1,0 +1,164 @@
+"""Measures of generated clips: each tells what it should from what it should not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from talkstream.training.measure import Judges, Subject, measure
+from talkstream.training.mouth_measures import (
+    MouthManifold,
+    amplitude,
+    best_lag_correlation,
+    blinks_per_minute,
+)
+from talkstream.training.picture_measures import background_gaps, identity_gaps, psnr_of, sharpness
+from talkstream.training.reader import ReaderSettings, shown_truth, train_reader
+from talkstream.training.syncnet import SyncNet, SyncNetConfig
+from talkstream.training.world.face import Pose, draw_face
+from talkstream.training.world.identity import random_identity
+from talkstream.training.world.mouth import MouthShape
+from talkstream.training.world.visemes import VISEMES
+
+SIDE = 64
+
+
+def _drawn(seed, *, count, x=0.0, eyes=1.0):
+    """A person saying visemes at random: frames (F, H, W, 3), mouth (F, 5), eyes (F,)."""
+    random = np.random.default_rng(seed)
+    who = random_identity(np.random.default_rng([seed, 9]))
+    shapes = np.array(list(VISEMES.values()), np.float32)
+    share = random.random((count, 1), dtype=np.float32)
+    first, second = random.integers(len(shapes), size=(2, count))
+    mouth = shapes[first] * share + shapes[second] * (1 - share)
+    lids = np.full(count, eyes, np.float32)
+    lids[10::20] = lids[11::20] = 0.0
+    frames = [
+        draw_face(who, Pose(x=x, eyes_open=lid), MouthShape(*row), side=SIDE)
+        for lid, row in zip(lids.tolist(), mouth.tolist(), strict=True)
+    ]
+    return np.stack(frames), mouth, lids
+
+
+@pytest.fixture(scope="module")
+def judges():
+    clips = [_drawn(seed, count=40) for seed in range(5)]
+    frames = np.concatenate([c[0] for c in clips])
+    truth = np.concatenate([shown_truth(c[1], c[2]) for c in clips])
+    reader = train_reader(frames, truth, ReaderSettings(steps=80, batch=64))
+    return Judges(reader, MouthManifold.fit(truth, reader.read(frames)))
+
+
+def _subject(seed, **changes):
+    frames, mouth, _ = _drawn(seed, count=40)
+    subject = Subject(
+        frames, np.zeros(40 * 640, np.float32), mouth, portrait=frames[0], like=frames, truth=frames
+    )
+    return replace(subject, **changes)
+
+
+def test_the_truth_measures_as_the_truth(judges):
+    found = measure([_subject(seed) for seed in (0, 1)], judges)
+    assert min(found.r_open, found.r_width, found.r_round) > 0.8
+    assert found.lag_frames == 0 and 0.8 < found.amplitude < 1.2
+    assert found.r_teeth > 0.6
+    assert found.mouth_outside < 0.05
+    assert found.blinks == pytest.approx(75, abs=20)  # two in 1.6 s
+    assert found.sharpness == pytest.approx(1.0) and found.psnr > 100
+    assert found.background < 1e-6 and found.identity < 0.01
+    assert found.sync_c is found.sync_d is found.offset_frames is None
+
+
+def test_what_is_spoilt_shows_in_its_measure(judges):
+    good = _subject(0)
+    small = F.avg_pool2d(torch.from_numpy(good.frames).permute(0, 3, 1, 2).float(), 2)
+    soft = F.interpolate(small, scale_factor=2, mode="bilinear").permute(0, 2, 3, 1).byte().numpy()
+    still = np.repeat(good.frames[:1], 40, axis=0)
+    tinted = (good.frames * 0.9).astype(np.uint8)
+    holes = good.frames.copy()
+    holes[:, 38:54, 20:44] = np.random.default_rng(0).integers(0, 255, (40, 16, 24, 3))
+    base, blurred, stopped, darker, broken = (
+        measure([replace(good, frames=f)], judges) for f in (good.frames, soft, still, tinted, holes)
+    )
+    assert blurred.sharpness < 0.5 and blurred.psnr < 35
+    assert abs(stopped.r_open) < 0.1 and stopped.amplitude < 0.05 and stopped.blinks == 0
+    assert darker.identity > base.identity + 0.02 and darker.background > 0.03
+    assert broken.mouth_outside > 0.5 > 0.1 > base.mouth_outside
+    assert measure([good, replace(good, truth=None)], judges).psnr is None
+
+
+def test_sync_is_scored_where_there_is_a_syncnet(judges):
+    network = SyncNet(SyncNetConfig(lips=(4, 4, 4), frame=8, speech=(8, 8), width=8)).requires_grad_(False)
+    found = measure([_subject(0)], replace(judges, syncnet=network))
+    assert found.sync_c >= 0 and 0 < found.sync_d <= 20 and found.offset_frames <= 15
+
+
+def test_an_empty_set_is_refused(judges):
+    with pytest.raises(ValueError, match="no clip to measure"):
+        measure([], judges)
+
+
+def test_identity_tells_people_apart_and_forgives_sway_and_blinks():
+    """Of 12 people each is nearest to its own portrait, though the frames sway and their eyes are shut."""
+    portraits = [_drawn(seed, count=1)[0][0] for seed in range(12)]
+    gaps = np.array([
+        [identity_gaps(_drawn(seed, count=1, x=0.02, eyes=0.0)[0], portrait)[0] for portrait in portraits]
+        for seed in range(12)
+    ])  # fmt: skip
+    own = np.diag(gaps)
+    others = gaps[~np.eye(12, dtype=bool)]
+    assert (gaps.argmin(axis=1) == np.arange(12)).all()
+    assert 2 * own.max() < np.median(others)
+    assert identity_gaps(portraits[0][None], portraits[0])[0] == 0
+
+
+def test_background_sees_only_what_lies_beside_the_head():
+    frames, _, _ = _drawn(0, count=1)
+    changed = frames.copy()
+    changed[:, 20:50, 20:44] = 0
+    assert background_gaps(changed, frames[0])[0] == 0
+    changed[:, :10] = 255 - frames[:, :10]
+    assert background_gaps(changed, frames[0])[0] > 0.04
+
+
+def test_lag_amplitude_and_blinks_of_known_tracks():
+    truth = np.random.default_rng(0).random((2, 60))
+    late = [np.concatenate([t[:2], t[:-2]]) for t in truth]
+    value, lag = best_lag_correlation(late, list(truth))
+    assert value == pytest.approx(1.0) and lag == 2
+    assert amplitude([0.5 * t for t in truth], list(truth)) == pytest.approx(0.5)
+    eyes = np.ones(100)
+    eyes[[0, 30, 31, 60]] = 0.2
+    assert blinks_per_minute(eyes) == pytest.approx(3 * 15)
+
+
+def test_manifold_limit_is_the_99th_percentile_of_the_readers_errors():
+    truth = np.zeros((50, 5))
+    read = np.column_stack([np.linspace(0, 1, 101), np.zeros(101), np.zeros(101)])
+    manifold = MouthManifold.fit(truth, read)
+    assert manifold.limit == pytest.approx(0.99)
+    assert manifold.outside(np.array([[0.5, 0, 0], [2.0, 0, 0]])) == 0.5
+
+
+def test_psnr_and_sharpness_of_known_pictures():
+    random = np.random.default_rng(0)
+    frames = random.integers(40, 200, (2, 16, 16, 3)).astype(np.uint8)
+    assert psnr_of(frames + 10, frames) == pytest.approx(20 * np.log10(25.5))
+    flat = np.full_like(frames, 9)
+    assert sharpness(flat, frames) == 0
+    grey = frames.astype(float).mean(-1)
+    kernel = torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).double()[None, None]
+    laplacian = F.conv2d(torch.from_numpy(grey)[:, None], kernel)[:, 0].numpy()
+    assert sharpness(frames, frames // 2) == pytest.approx(
+        laplacian.var(axis=(1, 2)).mean() / _half_variance(frames), rel=1e-4
+    )
+
+
+def _half_variance(frames):
+    grey = torch.from_numpy((frames // 2).astype(float).mean(-1))[:, None]
+    kernel = torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]).double()[None, None]
+    return F.conv2d(grey, kernel)[:, 0].numpy().var(axis=(1, 2)).mean()
