@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from talkstream.benchmarks.mini_quality import Case, Report, report_measures, subjects_of
 from talkstream.training.measure import Judges, Subject, measure
 from talkstream.training.mouth_measures import (
     MouthManifold,
@@ -95,6 +96,21 @@ def test_sync_is_scored_where_there_is_a_syncnet(judges):
     network = SyncNet(SyncNetConfig(lips=(4, 4, 4), frame=8, speech=(8, 8), width=8)).requires_grad_(False)
     found = measure([_subject(0)], replace(judges, syncnet=network))
     assert found.sync_c >= 0 and 0 < found.sync_d <= 20 and found.offset_frames <= 15
+
+
+def test_the_report_shows_every_kind_beside_the_others(judges):
+    """Sync rows are left out without a SyncNet; a student's head is not the truth's, so it has no PSNR."""
+    frames, mouth, _ = _drawn(1, count=40)
+    case = Case(frames, mouth, np.zeros(40 * 640, np.float32), reconstructed=frames, generated=frames // 2)
+    drawn, made = (subjects_of([case], name) for name in ("truth", "generated"))
+    assert drawn[0].truth is frames and made[0].truth is None
+    report = Report()
+    report_measures(report, {"drawn": measure(drawn, judges), "student": measure(made, judges)})
+    shown = {label: float(value) for label, value, _ in report.rows}
+    assert not any(label.startswith(("Sync-C", "Sync-D", "offset")) for label in shown)
+    gap = {who: shown[f"distance to the portrait's background: {who}"] for who in ("drawn", "student")}
+    assert gap["drawn"] == 0 < 0.2 < gap["student"]
+    assert shown["sharpness over the codec's: student"] == pytest.approx(0.25, abs=0.02)
 
 
 def test_an_empty_set_is_refused(judges):

@@ -24,8 +24,10 @@ from talkstream.training.config import Recipe, StageRecipe
 from talkstream.training.dmd import DistilSettings, DistilStage
 from talkstream.training.finetune import FinetuneSettings, FinetuneStage, Sequence, draw_sigmas
 from talkstream.training.stages import build_stage
+from talkstream.training.sync_stage import SyncNetSettings, SyncNetStage
+from talkstream.training.syncnet import SyncNetConfig, load_syncnet
 from talkstream.training.trainer import Budget, learning_rate_share, train
-from talkstream.training.world.dataset import Dataset, DatasetSize
+from talkstream.training.world.dataset import Dataset, DatasetSize, load
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning", "ignore:The given NumPy array")
 
@@ -80,7 +82,15 @@ def _codec():
     return CodecStage(CodecSettings(dim=4, phases=((1.0, ((16, 5, 2),)),)), data, data)
 
 
-@pytest.mark.parametrize("make", [_codec, _finetune, _distil, _lipsync_finetune, _lipsync_distil])
+def _syncnet():
+    data = replace(
+        _codec()._data, samples=np.random.default_rng(1).normal(0, 0.1, (2, 53 * 640)).astype(np.float16)
+    )
+    config = SyncNetConfig(lips=(4, 4, 4), frame=8, speech=(8, 8), width=8)
+    return SyncNetStage(SyncNetSettings(clips=2, frames=8, versions=2), data, data, config=config)
+
+
+@pytest.mark.parametrize("make", [_codec, _finetune, _distil, _lipsync_finetune, _lipsync_distil, _syncnet])
 def test_resumed_equals_uninterrupted(make, tmp_path):
     budget = Budget(steps=4)
     whole = make()
@@ -189,3 +199,22 @@ def test_the_ear_stays_as_it_was(make):
     assert all(
         torch.equal(before[name], tensor) for name, tensor in stage.student.encoder.state_dict().items()
     )
+
+
+def test_a_syncnet_recipe_leaves_a_network_that_loads(tmp_path):
+    """Its stage reads the mouth boxes of the data; what it saved is what is loaded."""
+    data = _syncnet()._data
+    arrays = {"frames": data.frames, "samples": data.samples, "mouth": data.mouth}
+    for name, array in {**arrays, "place": np.full((2, 53, 4), 0.5, np.float32)}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "dataset.json").write_text("{}")
+    assert load(tmp_path).place.shape == (2, 53, 4)
+    part = StageRecipe("syncnet", SyncNetSettings(clips=1, frames=8), Budget(steps=1), Budget(steps=1))
+    size = DatasetSize(clips=2, frames=53, side=32)
+    recipe = Recipe(tmp_path, size, tmp_path, size, tmp_path, (part,))
+    stage = build_stage(recipe, 0, device=torch.device("cpu"))
+    train(stage, Budget(steps=1), tmp_path / part.folder)
+    loaded = load_syncnet(tmp_path / part.folder)
+    for name, tensor in stage.syncnet.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert not any(p.requires_grad for p in loaded.parameters())

@@ -213,9 +213,10 @@ def test_reward_is_the_score_of_the_decoded_mouths_and_follows_their_boxes():
         lips, speech = network.embed_crops(crops), network.embed_speech(batch.mel[:, 4 * first : 84])
         distances = shift_distances(lips, speech, reach=steps)
         torch.testing.assert_close(found, distances.median(1).values - distances.min(1).values)
-    place = torch.tensor([0.3, 0.3, 0.1, 0.1]).expand(2, 21, 4)
-    moved = reward(batch.latents, replace(batch, place=place))
-    assert (moved - whole).abs().min() > 1e-4
+    placed = replace(bank, place=np.full((2, 57, 4), 0.3, np.float32))
+    elsewhere = draw_batch(placed, np.random.default_rng(0), clips=2, latents=6)
+    assert elsewhere.place.shape == (2, 21, 4) and torch.equal(elsewhere.latents, batch.latents)
+    assert (reward(batch.latents, elsewhere) - whole).abs().min() > 1e-4
     with pytest.raises(ValueError, match="have 40 mel frames"):
         reward(batch.latents, replace(batch, mel=batch.mel[:, :40]))
 
