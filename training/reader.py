@@ -18,6 +18,7 @@ READ_NAMES = ("open", "width", "round")
 FACE_NAMES = (*READ_NAMES, "teeth", "eyes")
 _EYES_ABOVE_MOUTH = 0.29  # eye boxes lie so far above mouth boxes, as a share of the side
 _EYES_HALF = (0.28, 0.13)
+_EYES_SIZE = (16, 24)
 _LIPS_APART = 0.03  # a mouth less open is drawn as a line, without teeth
 
 
@@ -38,14 +39,16 @@ class FaceReader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mouth, self.eyes = _perceptron(len(FACE_NAMES) - 1), _perceptron(1)
+        self.mouth = _perceptron(CROP_SIZE, len(FACE_NAMES) - 1)
+        self.eyes = _perceptron(_EYES_SIZE, 1)
 
     def forward(self, pixels_NCHW: Tensor, boxes_N4: Tensor) -> Tensor:
         """Pictures in [-1, 1] and their mouth boxes -> (N, 5), columns FACE_NAMES, about [0, 1]."""
         above = boxes_N4 - boxes_N4.new_tensor([0.0, _EYES_ABOVE_MOUTH, 0.0, 0.0])
-        eyes = torch.cat([above[:, :2], above.new_tensor(_EYES_HALF).expand(len(above), 2)], dim=1)
-        crops = (cut(pixels_NCHW, boxes).flatten(1) for boxes in (boxes_N4, eyes))
-        return torch.cat([net(crop) for net, crop in zip((self.mouth, self.eyes), crops, strict=True)], dim=1)
+        boxes_of_eyes = torch.cat([above[:, :2], above.new_tensor(_EYES_HALF).expand(len(above), 2)], dim=1)
+        mouth = cut(pixels_NCHW, boxes_N4).flatten(1)
+        eyes = cut(pixels_NCHW, boxes_of_eyes, size=_EYES_SIZE).flatten(1)
+        return torch.cat([self.mouth(mouth), self.eyes(eyes)], dim=1)
 
     @torch.no_grad()
     def read(self, frames: np.ndarray, place: np.ndarray | None = None) -> np.ndarray:
@@ -54,9 +57,9 @@ class FaceReader(nn.Module):
         return self(to_tensor(frames[None])[0].transpose(0, 1), boxes).numpy()
 
 
-def _perceptron(outputs: int) -> nn.Sequential:
+def _perceptron(size: tuple[int, int], outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(3 * CROP_SIZE[0] * CROP_SIZE[1], 256), nn.GELU(), nn.Linear(256, 64), nn.GELU(),
+        nn.Linear(3 * size[0] * size[1], 256), nn.GELU(), nn.Linear(256, 64), nn.GELU(),
         nn.Linear(64, outputs),
     )  # fmt: skip
 
