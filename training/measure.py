@@ -17,11 +17,13 @@ from .sampling import decode_frames
 from .speech import mean_correlation
 from .sync_score import score_frames
 from .syncnet import SyncNet
-from .world.clips import random_clip
+from .world.clips import World, random_clip
+from .world.pose import POSE_NAMES
 
 _JUDGE_SEED = 70_000
 _JUDGE_FRAMES = 61
 _IDENTITY_EVERY = 5
+_EYES_OPEN = POSE_NAMES.index("eyes_open")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,6 @@ class Subject:
     portrait: np.ndarray
     like: np.ndarray
     truth: np.ndarray | None = None
-    place: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ def measure(subjects: list[Subject], judges: Judges) -> Measures:
     """Judge a set of clips. Raises ValueError for an empty set."""
     if not subjects:
         raise ValueError("there is no clip to measure; give at least one")
-    read = [judges.reader.read(s.frames, s.place) for s in subjects]
+    read = [judges.reader.read(s.frames) for s in subjects]
     (r_open, lag), (r_width, _), (r_round, _) = (
         best_lag_correlation([r[:, column] for r in read], [s.mouth[:, column] for s in subjects])
         for column in range(len(READ_NAMES))
     )
-    confidence, distance, offset = _sync(subjects, judges.syncnet)
+    confidence, distance, offset = _sync(subjects, judges)
     aligned = [psnr_of(s.frames, s.truth) for s in subjects if s.truth is not None]
     return Measures(
         sync_c=confidence, sync_d=distance, offset_frames=offset,
@@ -105,12 +106,12 @@ def measure(subjects: list[Subject], judges: Judges) -> Measures:
     )  # fmt: skip
 
 
-def _sync(
-    subjects: list[Subject], syncnet: SyncNet | None
-) -> tuple[float, float, float] | tuple[None, None, None]:
-    if syncnet is None:
+def _sync(subjects: list[Subject], judges: Judges) -> tuple[float, float, float] | tuple[None, None, None]:
+    if judges.syncnet is None:
         return None, None, None
-    scores = [score_frames(syncnet, s.frames, s.samples, s.place) for s in subjects]
+    scores = [
+        score_frames(judges.syncnet, s.frames, s.samples, judges.reader.find(s.frames)) for s in subjects
+    ]
     columns = zip(*((s.confidence, s.distance, abs(s.offset)) for s in scores), strict=True)
     return tuple(float(np.mean(column)) for column in columns)
 
@@ -133,17 +134,29 @@ def reconstruct(vae: CausalVAE, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(list(decode_frames(vae, latents)))
 
 
-def make_judges(vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None = None) -> Judges:
+def make_judges(
+    vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None = None, world: World = 0,
+    domains: tuple[str, ...] = ("speaking",),
+) -> Judges:  # fmt: skip
     """A reader, and the limit of its errors, from true and reconstructed clips of training voices and new faces.
 
-    The last quarter of the clips sets the limit, the others train.
+    The last quarter of the clips sets the limit, the others train. Raises ValueError below 2 clips.
     """
-    frames, truth = [], []
+    if clips < 2:
+        raise ValueError(
+            f"got {clips} clips to train judges on; expected at least 2, one of them for the limit"
+        )
+    frames, truth, place = [], [], []
     for index in range(clips):
-        clip = random_clip(_JUDGE_SEED + index, _JUDGE_FRAMES, side=side, held_out=False)
+        clip = random_clip(
+            _JUDGE_SEED + index, _JUDGE_FRAMES, side=side, held_out=False, world=world, domains=domains
+        )
         frames.append(np.concatenate([clip.frames, reconstruct(vae, clip.frames)]))
-        truth.append(np.tile(shown_truth(clip.mouth, clip.eyes), (2, 1)))
-    cut = max(1, 3 * clips // 4)
-    reader = train_reader(np.concatenate(frames[:cut]), np.concatenate(truth[:cut]))
-    read = np.concatenate([reader.read(f) for f in (frames[cut:] or frames)])
-    return Judges(reader, MouthManifold.fit(np.concatenate(truth), read), syncnet)
+        truth.append(np.tile(shown_truth(clip.mouth, clip.pose[:, _EYES_OPEN]), (2, 1)))
+        place.append(np.tile(clip.place, (2, 1)))
+    train = clips - -(-clips // 4)
+    reader = train_reader(
+        np.concatenate(frames[:train]), np.concatenate(truth[:train]), place=np.concatenate(place[:train])
+    )
+    read = [reader.read(half) for f in frames[train:] for half in np.split(f, 2)]
+    return Judges(reader, MouthManifold.fit(np.concatenate(truth), np.concatenate(read)), syncnet)

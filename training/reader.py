@@ -1,4 +1,4 @@
-"""A reader of faces: small networks that tell the mouth's numbers and open eyes from pixels. Evaluation only."""
+"""A reader of faces: small networks that find the mouth and tell its numbers and open eyes. Evaluation only."""
 
 from __future__ import annotations
 
@@ -16,29 +16,34 @@ from .muon import make_optimisers
 
 READ_NAMES = ("open", "width", "round")
 FACE_NAMES = (*READ_NAMES, "teeth", "eyes")
-_EYES_ABOVE_MOUTH = 0.29  # eye boxes lie so far above mouth boxes, as a share of the side
+_EYES_ABOVE_MOUTH = 0.26  # eye boxes lie so far above mouth boxes, as a share of the side
 _EYES_HALF = (0.28, 0.13)
 _EYES_SIZE = (16, 24)
+_WHOLE_SIZE = (24, 24)
+_STEADY_FRAMES = 5  # heads move slowly: a found mouth is the mean of so many frames
+_PLACE_WEIGHT = 20.0  # errors of places are small numbers beside those of mouths
 _LIPS_APART = 0.03  # a mouth less open is drawn as a line, without teeth
 
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """How the reader is trained. shift: of pictures, to all sides, as a share of the side."""
+    """How the reader is trained. shift, sway: largest error of a box and of a head's place, as shares of the side."""
 
     steps: int = 500
     batch: int = 128
     matrix_lr: float = 0.01
     other_lr: float = 0.001
     shift: float = 0.02
+    sway: float = 0.04
     seed: int = 0
 
 
 class FaceReader(nn.Module):
-    """Two three-layer perceptrons: one on a mouth crop, one on a crop of the eyes."""
+    """Three-layer perceptrons: on the whole picture, on a mouth crop, on a crop of the eyes."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.place = _perceptron(_WHOLE_SIZE, 2)
         self.mouth = _perceptron(CROP_SIZE, len(FACE_NAMES) - 1)
         self.eyes = _perceptron(_EYES_SIZE, 1)
 
@@ -50,11 +55,26 @@ class FaceReader(nn.Module):
         eyes = cut(pixels_NCHW, boxes_of_eyes, size=_EYES_SIZE).flatten(1)
         return torch.cat([self.mouth(mouth), self.eyes(eyes)], dim=1)
 
+    def centre(self, pixels_NCHW: Tensor, moved_N2: Tensor) -> Tensor:
+        """Centres (N, 2) of the mouths in pictures, as seen through a frame that is moved by shares of the side."""
+        half = moved_N2.new_full((len(moved_N2), 2), 0.5)
+        seen = cut(pixels_NCHW, torch.cat([0.5 + moved_N2, half], dim=1), size=_WHOLE_SIZE)
+        return self.place(seen.flatten(1)) + mouth_boxes(1)[0, :2] + moved_N2
+
     @torch.no_grad()
-    def read(self, frames: np.ndarray, place: np.ndarray | None = None) -> np.ndarray:
-        """Frames (F, H, W, 3) uint8, and their mouth boxes (F, 4) if known -> (F, 5) float32, columns FACE_NAMES."""
-        boxes = mouth_boxes(len(frames), None if place is None else torch.from_numpy(np.array(place)))
-        return self(to_tensor(frames[None])[0].transpose(0, 1), boxes).numpy()
+    def find(self, frames: np.ndarray) -> np.ndarray:
+        """Frames (F, H, W, 3) uint8 of one clip -> mouth boxes (F, 4) float32, steady in time."""
+        pixels = to_tensor(frames[None])[0].transpose(0, 1)
+        boxes = mouth_boxes(len(frames))
+        found = self.centre(pixels, torch.zeros(len(frames), 2)).T[None]
+        around = F.pad(found, (_STEADY_FRAMES // 2, _STEADY_FRAMES // 2), mode="replicate")
+        boxes[:, :2] = F.avg_pool1d(around, _STEADY_FRAMES, stride=1)[0].T
+        return boxes.numpy()
+
+    @torch.no_grad()
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        """Frames (F, H, W, 3) uint8 of one clip -> (F, 5) float32, columns FACE_NAMES, where the mouths are found."""
+        return self(to_tensor(frames[None])[0].transpose(0, 1), torch.from_numpy(self.find(frames))).numpy()
 
 
 def _perceptron(size: tuple[int, int], outputs: int) -> nn.Sequential:
@@ -62,6 +82,10 @@ def _perceptron(size: tuple[int, int], outputs: int) -> nn.Sequential:
         nn.Linear(3 * size[0] * size[1], 256), nn.GELU(), nn.Linear(256, 64), nn.GELU(),
         nn.Linear(64, outputs),
     )  # fmt: skip
+
+
+def _uniform(random: np.random.Generator, most: float, count: int) -> Tensor:
+    return torch.from_numpy(random.uniform(-most, most, (count, 2)).astype(np.float32))
 
 
 def shown_truth(mouth: np.ndarray, eyes: np.ndarray) -> np.ndarray:
@@ -77,7 +101,10 @@ def train_reader(
     *,
     place: np.ndarray | None = None,
 ) -> FaceReader:
-    """Train on pictures (N, H, W, 3) uint8 and their shown_truth (N, 5), with small shifts and tints."""
+    """Train on pictures (N, H, W, 3) uint8, their shown_truth (N, 5) and mouth boxes (N, 4), with shifts and tints.
+
+    Without boxes mouths are taken to be where the drawn world keeps them.
+    """
     reader = FaceReader()
     initialise(reader, torch.Generator().manual_seed(settings.seed))
     optimisers = make_optimisers(reader, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr)
@@ -90,12 +117,12 @@ def train_reader(
             optimiser.param_groups[0]["lr"] = peak * share
         chosen = np.sort(random.choice(len(frames), settings.batch, replace=False))
         pixels = to_tensor(frames[chosen][:, None])[:, :, 0]
-        boxes = known[chosen]
-        boxes[:, :2] += torch.from_numpy(
-            random.uniform(-settings.shift, settings.shift, (len(chosen), 2))
-        ).float()
         tint = torch.from_numpy(random.uniform(-0.05, 0.05, (len(chosen), 3, 1, 1)).astype(np.float32))
-        F.mse_loss(reader(pixels + tint, boxes), wanted[chosen]).backward()
+        boxes, true_centre = known[chosen], known[chosen][:, :2]
+        boxes[:, :2] += _uniform(random, settings.shift, len(chosen))
+        centre = reader.centre(pixels + tint, _uniform(random, settings.sway, len(chosen)))
+        loss = F.mse_loss(reader(pixels + tint, boxes), wanted[chosen])
+        (loss + _PLACE_WEIGHT * F.mse_loss(centre, true_centre)).backward()
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
