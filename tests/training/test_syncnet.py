@@ -161,7 +161,7 @@ def test_training_finds_what_belongs_together(tmp_path):
             network, frames, np.concatenate([np.zeros(4 * 640, np.float16), samples[: -4 * 640]])
         )
         assert (own.offset, late.offset) == (0, -4)
-        place = np.tile([0.5, 0.73, 0.1, 0.1], (len(frames), 1))
+        place = np.tile([0.5, 0.71, 0.1, 0.1], (len(frames), 1))
         assert score_frames(network, frames, samples, place) == own
         away = score_frames(network, frames, samples, place - [0, 0.6, 0, 0])
         assert away.confidence < 0.5 * own.confidence
