@@ -13,6 +13,7 @@ from ..networks.causal_vae import CausalVAE, VAEConfig
 from .codec_init import initialise_codec
 from .losses import edge_loss, psnr, weighted_charbonnier
 from .muon import make_optimisers
+from .quick_codec import quicken
 from .world.dataset import Dataset
 
 _EVALUATION_FRAMES = 21
@@ -87,6 +88,8 @@ class CodecStage:
         self.vae = CausalVAE(VAEConfig(dim=settings.dim))
         initialise_codec(self.vae, torch.Generator().manual_seed(settings.seed))
         self.vae.to(device)
+        if device.type == "cpu":
+            quicken(self.vae)
         if settings.decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.conv1.requires_grad_(False)
