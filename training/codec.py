@@ -99,6 +99,15 @@ class CodecStage:
         )  # fmt: skip
         self._importance = importance_map(data.frames.shape[2], settings)
 
+    def start_from(self, vae: CausalVAE) -> None:
+        """Begin with another codec's weights. Raises ValueError for one of another width."""
+        own, given = self.vae.config.dim, vae.config.dim
+        if given != own:
+            raise ValueError(
+                f"the codec to start from is {given} wide, this stage's is {own}; set dim: {given}"
+            )
+        self.vae.load_state_dict(vae.state_dict())
+
     def _batch(self, random: np.random.Generator, progress: float) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, F, side, side) in [-1, 1] and their weights (B, 1, 1, side, side)."""
         choices = self.settings.crops(progress)

@@ -50,8 +50,9 @@ class Recipe:
 
     folder: checkpoints and logs. data, held_out: what is drawn for it, and where. versions: augmented versions of each
     clip's speech. lip_sync: the student sees the clips and learns to dub them; every clip is drawn once more with
-    another one's voice. codec: of an earlier run. start: finished stage of an earlier run that this one goes on from.
-    export_codec, export_student: files that it writes at its end.
+    another one's voice. codec: an exported file, or the folder of an earlier run. start: what this run goes on from, a
+    finished stage of an earlier run; a codec goes on from what codec: could name. export_codec, export_student: files
+    that it writes at its end.
     """
 
     folder: Path

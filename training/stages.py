@@ -21,6 +21,7 @@ from .export import export_codec, export_student
 from .finetune import FinetuneStage
 from .mini import MEL, NETWORK, SIGMAS, SPEECH, mini_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
+from .sampling import load_codec_file
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
 from .sync_stage import SyncNetStage
@@ -58,18 +59,38 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
 
 
 def load_codec(recipe: Recipe) -> CausalVAE:
-    """The frozen codec, statistics folded, that an earlier recipe left. Raises ValueError where none is named."""
+    """The frozen codec that the recipe works with. Raises ValueError where it names none."""
     if recipe.codec is None:
-        raise ValueError("the recipe names no codec; set codec: to the folder of a finished codec recipe")
-    tensors = torch.load(recipe.codec / _FOLDED, map_location="cpu", weights_only=True)
+        raise ValueError(
+            "the recipe names no codec; set codec: to an exported file or to the folder of a finished codec recipe"
+        )
+    return read_codec(recipe.codec)
+
+
+def read_codec(path: Path) -> CausalVAE:
+    """A codec whose statistics are folded: an exported file, or the folder of a finished codec recipe, in float32.
+
+    Raises FileNotFoundError for neither.
+    """
+    folded = path / _FOLDED if path.is_dir() else path
+    if not folded.is_file():
+        raise FileNotFoundError(
+            f"{path} holds no finished codec; expected a .safetensors file, or a folder in which a codec recipe left "
+            f"{_FOLDED}: run that recipe to its end"
+        )
+    if folded == path:
+        return load_codec_file(path)
+    tensors = torch.load(folded, map_location="cpu", weights_only=True)
     vae = CausalVAE(VAEConfig(dim=tensors["decoder.head.0.gamma"].shape[0]))
     vae.load_state_dict(tensors)
     return vae.eval()
 
 
 def _codec(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
-    """Continues the stage before it, or starts from nothing."""
+    """Continues the stage before it; the first one starts from the recipe's codec, or from nothing."""
     stage = CodecStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
+    if before is None and recipe.start is not None:
+        stage.start_from(read_codec(recipe.start))
     if before is not None:
         stage.vae.load_state_dict(_stage_weights(recipe.folder / before.folder, "vae"))
         if not before.settings.decoder_only:
