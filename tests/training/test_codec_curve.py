@@ -1,0 +1,37 @@
+"""The codec curve: wider codecs and larger pictures take longer, and a table that is there is not measured again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from talkstream.benchmarks import codec_curve
+from talkstream.benchmarks.codec_curve import Point, frame_ms, measure, read_points, report, write_points
+
+
+def test_time_grows_with_width_and_side():
+    small, wide, large = (
+        frame_ms(dim, side, torch.float32, timed=3) for dim, side in ((4, 64), (32, 64), (4, 160))
+    )
+    assert 0 < small < wide and small < large
+
+
+def test_points_survive_the_file_and_finished_ones_are_kept(tmp_path, monkeypatch):
+    table = tmp_path / "curve.csv"
+    done = Point(4, 32, 1.5, 3.25, 0.0)
+    trained = Point(8, 32, 2.0, 4.0, 60.0, 27.5, 24.25)
+    write_points(table, [done, trained])
+    assert read_points(table) == [done, trained]
+    timed = []
+    monkeypatch.setattr(codec_curve, "frame_ms", lambda dim, side, dtype: timed.append((dim, side)) or 5.0)
+    points = measure([4], [32, 48], seconds=0.0, clips=1, runs=tmp_path, table=table)
+    assert points == [done, Point(4, 48, 5.0, 5.0, 0.0)]
+    assert timed == [(4, 48)] * 2
+    assert read_points(table) == [done, trained, points[1]]
+
+
+@pytest.mark.parametrize("point", [Point(4, 32, 2.0, 4.0), Point(4, 32, 2.0, 4.0, 60.0, 27.5, 24.25)])
+def test_the_page_gives_frames_per_second(point):
+    row = report([point], "command").splitlines()[-1]
+    assert "| 4 | 32 | 2.00 | 500 | 4.00 | 250 |" in row
+    assert ("27.50 | 24.25" in row) == (point.psnr is not None)
