@@ -51,6 +51,12 @@ class StreamingDecoder(CausalWalk):
 
         F = 4 T, and 3 fewer at the start of the stream.
         """
+        return self.decode_recorded(latents_BCTHW)
+
+    def decode_recorded(self, latents_BCTHW: Tensor) -> Tensor:
+        """decode(), with gradients where torch records them, through what this and earlier such calls carry; with
+        `exact` for any number of clips at once. For training.
+        """
         if latents_BCTHW.ndim != 5 or latents_BCTHW.shape[2] < 1:
             raise ValueError(f"got latents of shape {tuple(latents_BCTHW.shape)}, expected (1, 16, T, H, W)")
         frames: list[Tensor] = []

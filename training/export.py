@@ -40,6 +40,13 @@ def export_codec(path: Path, vae: CausalVAE, *, dtype: torch.dtype = torch.float
     save_file({name: tensor.to(dtype).contiguous() for name, tensor in vae.state_dict().items()}, path)
 
 
+def export_refiner(path: Path, vae: CausalVAE, *, dtype: torch.dtype = torch.float16) -> None:
+    """Write a codec's decoder alone, as Load VAE Refiner takes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = vae.decoder.state_dict(prefix="decoder.")
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path)
+
+
 def export_student(
     path: Path,
     network: WanModel,

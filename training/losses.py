@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _SMOOTH = 1e-3
@@ -46,3 +48,29 @@ def dmd_gradient(current: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 def gradient_loss(current: Tensor, gradient: Tensor) -> Tensor:
     """A loss whose gradient with respect to current is exactly gradient / elements."""
     return (current * gradient.detach()).mean()
+
+
+def pixel_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute plus mean squared difference of pictures in [-1, 1]."""
+    difference = output - target
+    return difference.abs().mean() + difference.square().mean()
+
+
+def discriminator_loss(real: Tensor, made: Tensor) -> Tensor:
+    """-log D(real) - log(1 - D(made)), mean over patches, for logits whose sigmoid is D (EchoTorrent, equation 5)."""
+    return F.softplus(-real).mean() + F.softplus(made).mean()
+
+
+def adversarial_loss(made: Tensor) -> Tensor:
+    """-log D(made), mean over patches, for logits whose sigmoid is D.
+
+    The non-saturating form (Goodfellow et al. 2014) of equation 5's log(1 - D(made)): same fixed point, and its
+    gradient does not vanish where the discriminator is sure.
+    """
+    return F.softplus(-made).mean()
+
+
+def gradient_penalty(logits: Tensor, pictures: Tensor) -> Tensor:
+    """Squared length of the logits' gradient in pictures (N, ...), mean over them (R1, Mescheder et al. 2018)."""
+    (slope,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return slope.square().flatten(1).sum(1).mean()
