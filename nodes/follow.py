@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,15 @@ class Detections:
         frames = source.index.frames
         if self.landmarks is not None:
             size = {"width": source.width, "height": source.height}
-            return _ready(frames_of_landmarks(self.landmarks, frames=frames, **size))
+            return _known(frames_of_landmarks(self.landmarks, frames=frames, **size).__getitem__)
         if self.boxes is not None:
-            return _ready(boxes_of_wire(self.boxes, frames=frames))
-        return _ready(boxes_of_text(self.text, frames=frames))
+            return _known(boxes_of_wire(self.boxes, frames=frames).__getitem__)
+        return _known(boxes_of_text(self.text))
 
 
-def _ready(faces: list[list[Face]]) -> Detect:
-    return lambda first, pictures: faces[first : first + len(pictures)]
+def _known(faces: Callable[[int], list[Face]]) -> Detect:
+    """A detector out of the faces of each frame."""
+    return lambda first, pictures: [faces(first + place) for place in range(len(pictures))]
 
 
 def follow_face(

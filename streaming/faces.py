@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from .face_alignment import aligned_square
-from .face_choice import Face, FaceChoice, Follower
-from .shots import ShotFinder, segments
+from .face_choice import Face, FaceChoice
+from .face_rows import FaceRows
+from .shots import FLASH_FRAMES, ShotFinder, segments
 
 NO_FACE = "no face"
 TURNED_AWAY = "turned away"
@@ -65,12 +66,12 @@ def track_face(
     smoothing_frames: float = 1.5,
     bridge_frames: int = 8,
 ) -> FaceTrack:
-    """Follows one face through pictures (H, W, 3) uint8, of which DETECT_FRAMES are held at a time.
+    """Follows one face through pictures (H, W, 3) uint8, of which DETECT_FRAMES are held at a time, each face as a row.
 
     smoothing_frames: width of the smoothing, 0 for none; bridge_frames: a face that is missing for no longer is drawn
     in between. Raises ValueError where no frame has a face.
     """
-    shots, followed, size = ShotFinder(), [], (0, 0)
+    shots, rows, frames, size = ShotFinder(), FaceRows(choice), 0, (0, 0)
     for first, batch in _batches(pictures):
         for picture in batch:
             if size not in ((0, 0), picture.shape[:2]):
@@ -80,42 +81,48 @@ def track_face(
                 )
             size = picture.shape[:2]
             shots.push(picture)
-        followed.extend(detect(first, batch))
-    most = max(map(len, followed), default=0)
-    if 0 < most <= choice.index:
+        frames = first + len(batch)
+        rows.add(detect(first, batch))
+        rows.settle(frames - FLASH_FRAMES, shots.cuts, size=size)
+    cuts = shots.finish()
+    rows.settle(frames, cuts, size=size)
+    if 0 < rows.most <= choice.index:
         raise ValueError(
-            f"face number {choice.index} was asked for, but a frame has at most {most}; the first face is number 0"
+            f"face number {choice.index} was asked for, but a frame has at most {rows.most}; the first face is "
+            "number 0"
         )
-    segments_F = segments(shots.finish(), len(followed))
-    chosen = _follow(followed, segments_F, choice=choice, size=size)
     return build_track(
-        chosen, segments_F, size=size, smoothing_frames=smoothing_frames, bridge_frames=bridge_frames
+        rows.table(),
+        segments(cuts, frames),
+        size=size,
+        smoothing_frames=smoothing_frames,
+        bridge_frames=bridge_frames,
     )
 
 
 def build_track(
-    chosen: list[Face | None],
+    rows_FN: np.ndarray,
     segments_F: np.ndarray,
     *,
     size: tuple[int, int],
     smoothing_frames: float,
     bridge_frames: int,
 ) -> FaceTrack:
-    """The track of one face per frame, None where it is missing; size: (H, W)."""
-    if not any(face is not None for face in chosen):
+    """The track of one face per frame, as FaceRows has them; size: (H, W)."""
+    seen_F = ~np.isnan(rows_FN[:, 0])
+    if not seen_F.any():
         raise ValueError(
-            f"no face was found in any of the {len(chosen)} frames; try the detector variant 'both', a lower "
+            f"no face was found in any of the {len(rows_FN)} frames; try the detector variant 'both', a lower "
             f"confidence, or give the face's box by hand"
         )
-    turned_F = np.array([face is not None and is_turned_away(face.points_32) for face in chosen])
-    found_F = np.array([face is not None for face in chosen]) & ~turned_F
+    turned_F = np.array([is_turned_away(points_32) for points_32 in rows_FN[:, :6].reshape(-1, 3, 2)])
+    turned_F &= seen_F
+    found_F = seen_F & ~turned_F
     if not found_F.any():
         raise ValueError(
             "the face is turned away in every frame; lip sync needs to see the mouth from the front"
         )
-    rows = np.full((len(chosen), 10), np.nan)
-    for frame in np.flatnonzero(found_F):
-        rows[frame] = [*chosen[frame].points_32.ravel(), *chosen[frame].box_4]
+    rows = np.where(found_F[:, None], rows_FN, np.nan)
     for shot in _shots(segments_F):
         found_F[shot] = _bridged(found_F[shot], longest=bridge_frames)
         rows[shot] = _filled(rows[shot])
@@ -148,17 +155,6 @@ def _batches(pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, list[np.ndar
     while batch := list(islice(stream, DETECT_FRAMES)):
         yield first, batch
         first += len(batch)
-
-
-def _follow(
-    faces: list[list[Face]], segments_F: np.ndarray, *, choice: FaceChoice, size: tuple[int, int]
-) -> list[Face | None]:
-    """The chosen face of every frame; each shot chooses anew."""
-    chosen: list[Face | None] = []
-    for shot in _shots(segments_F):
-        follower = Follower(choice, width=size[1], height=size[0])
-        chosen.extend(follower.next(candidates) for candidates in faces[shot])
-    return chosen
 
 
 def _shots(segments_F: np.ndarray) -> list[slice]:

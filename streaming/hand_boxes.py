@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ FORM = "x, y, width, height of the face in pixels, or 'frame: x, y, width, heigh
 LINE = re.compile(r"^(?:(\d+)\s*:)?\s*(.+)$")
 
 
-def boxes_of_text(text: str, *, frames: int) -> list[list[Face]]:
-    """One box for the whole video ("240, 100, 300, 360"), or one per line with the frame it is from ("75: 250, ...").
+def boxes_of_text(text: str) -> Callable[[int], list[Face]]:
+    """Frame -> its face: one box for the whole video ("240, 100, 300, 360"), or one per line ("75: 250, ...").
 
     Between two lines the box moves in a straight line; before the first and after the last it stands still. "120: none"
     says that no face is to be touched from that frame up to the next line. Raises ValueError for anything else.
@@ -29,8 +30,15 @@ def boxes_of_text(text: str, *, frames: int) -> list[list[Face]]:
     numbers = [number for number, _ in entries]
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"the box is {text!r}; each frame can be given once")
-    boxes = [_box_at(entries, frame) for frame in range(frames)]
-    return [[] if box is None else [face_of_box(box)] for box in boxes]
+    for _, box in entries:
+        if box is not None:
+            face_of_box(box)  # refuses an empty one before the video is read
+
+    def faces(frame: int) -> list[Face]:
+        box = _box_at(entries, numbers, frame)
+        return [] if box is None else [face_of_box(box)]
+
+    return faces
 
 
 def boxes_of_wire(boxes: Any, *, frames: int) -> list[list[Face]]:  # noqa: ANN401  (a dict, or lists of them)
@@ -82,13 +90,15 @@ def _entry(line: str) -> tuple[int, np.ndarray | None]:
     return number, values
 
 
-def _box_at(entries: list[tuple[int, np.ndarray | None]], frame: int) -> np.ndarray | None:
-    """The box of one frame, by the lines around it."""
-    before = [entry for entry in entries if entry[0] <= frame]
+def _box_at(
+    entries: list[tuple[int, np.ndarray | None]], numbers: list[int], frame: int
+) -> np.ndarray | None:
+    """The box of one frame, by the lines around it; numbers: the frames of the lines, rising."""
+    before = bisect_right(numbers, frame)
     if not before:
         return entries[0][1]
-    start, box = before[-1]
-    after = entries[len(before) : len(before) + 1]
+    start, box = entries[before - 1]
+    after = entries[before : before + 1]
     if box is None or not after or after[0][1] is None:
         return box
     stop, target = after[0]

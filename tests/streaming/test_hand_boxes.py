@@ -13,17 +13,21 @@ def edges(faces: list[list]) -> list[list[float] | None]:
     return [frame[0].box_4.tolist() if frame else None for frame in faces]
 
 
+def written(text: str, *, frames: int) -> list[list]:
+    return [*map(boxes_of_text(text), range(frames))]
+
+
 def test_four_numbers_are_a_box_for_every_frame():
-    assert edges(boxes_of_text("10, 20, 30, 40", frames=3)) == [[10, 20, 40, 60]] * 3
-    (face,) = boxes_of_text("[10 20 30 40]", frames=1)[0]
+    assert edges(written("10, 20, 30, 40", frames=3)) == [[10, 20, 40, 60]] * 3
+    (face,) = boxes_of_text("[10 20 30 40]")(0)
     assert face.points_32 == pytest.approx(np.array([[17.8, 30.8], [32.2, 30.8], [25.0, 41.2]]))
 
 
 def test_lines_move_the_box_and_none_takes_it_away():
     text = "0: 0, 0, 10, 10\n4: 8, 0, 10, 10\n6: none\n8: 50, 0, 10, 10\n"
-    lefts = [None if box is None else box[0] for box in edges(boxes_of_text(text, frames=11))]
+    lefts = [None if box is None else box[0] for box in edges(written(text, frames=11))]
     assert lefts == [0, 2, 4, 6, 8, 8, None, None, 50, 50, 50]
-    assert [box[0] for box in edges(boxes_of_text("2: 5, 0, 9, 9; 4: 7, 0, 9, 9", frames=6))] == [
+    assert [box[0] for box in edges(written("2: 5, 0, 9, 9; 4: 7, 0, 9, 9", frames=6))] == [
         5,
         5,
         5,
@@ -47,7 +51,7 @@ def test_lines_move_the_box_and_none_takes_it_away():
 )
 def test_other_texts_are_refused_in_a_sentence(text, words):
     with pytest.raises(ValueError, match=words):
-        boxes_of_text(text, frames=5)
+        boxes_of_text(text)
 
 
 def test_boxes_of_other_nodes():
