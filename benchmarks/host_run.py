@@ -88,9 +88,9 @@ def anonymous_bytes(server: Server) -> int:
 class PeakMemory:
     """Reads the host's anonymous memory in a thread while its block runs; use as a context manager."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, every_seconds: float = SAMPLE_SECONDS) -> None:
         self.peak = anonymous_bytes(server)
-        self._server, self._ended = server, threading.Event()
+        self._server, self._every, self._ended = server, every_seconds, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> PeakMemory:
@@ -102,7 +102,7 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
+        while not self._ended.wait(self._every):
             self.peak = max(self.peak, anonymous_bytes(self._server))
 
 
