@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from talkstream.networks.audio_pack import pack_vectors
-from talkstream.networks.kv_cache import CLEAN_PASS
-from talkstream.networks.profile import LIPFORCING, LIVETALK
-from talkstream.samplers.few_step import denoise_chunk
-from talkstream.samplers.schedule import Schedule
-from talkstream.streaming.reference import ReferenceLatents
-from talkstream.streaming.session import StreamSession
-from talkstream.streaming.spec import StreamSpec
+from talkstream.networks.profile import LIPFORCING
+from talkstream.samplers.noise import RecordedNoise
+from talkstream.streaming.mouth_mask import MouthMask
+from talkstream.streaming.source_latents import LatentStore
+from talkstream.tests.fakes import write_tiny_wan_vae
+from talkstream.tests.golden.test_lipforcing_streaming import conditioning
 from talkstream.tests.golden.test_livetalk_streaming import GivenSpeech, recorded_noise
 from talkstream.tests.golden.wan_golden import Golden, close
 from talkstream.tests.model_loaders.test_forms import diffusers_name, nested, write_shards
-from talkstream.tests.streaming.parts import latents_of
+from talkstream.tests.nodes.lipsync import pulled, tracked
+from talkstream.tests.videos import numbered, write_video
 
 pytestmark = pytest.mark.host
 
 RATE = 16000
+SIDE = 96  # told to the nodes; the recorded latents have sizes of their own
 
 
 def flat(weights, folder):
@@ -65,45 +67,66 @@ def pickled(*keys, prefix=""):
 
 
 @pytest.fixture
-def network_of(host):
-    """path, profile -> the host's network with the graft, models loaded."""
-    from talkstream.nodes.host.graft import HostNetwork
-    from talkstream.nodes.host.memory import load_together
+def made_by_the_nodes(host, tmp_path, monkeypatch):
+    """A written file -> the latents of Load Student, Stream Chunks and Decode Stream, of recorded inputs.
+
+    What the goldens do not record as a voice, a picture or a video comes in where the nodes have encoded theirs.
+    """
+    import comfy.sd
+    import comfy.utils
+
+    from talkstream.nodes import pull, sessions
+    from talkstream.nodes.host.graft import audio_modules, profile_of
     from talkstream.nodes.host.student import load_student
+    from talkstream.nodes.plan import plan_frames, plan_stream
+    from talkstream.nodes.types import Reference, Speech
 
-    def load(path, profile, text_BMD):
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(write_tiny_wan_vae(tmp_path / "vae.safetensors"))))
+
+    def made(path, profile, *, latents, latent_BCTHW, text_BMD, tokens_of, noise, source_of=None, video=None):
         model, _ = load_student(path, profile=profile, precision="fp32")
-        load_together([model, *model.get_nested_additional_models()], extra_bytes=0)
-        return HostNetwork(model, text_BMD=text_BMD)
+        chosen = profile_of(model)
+        source = None if source_of is None else source_of(chosen, vae)
+        monkeypatch.setattr(
+            sessions, "open_speech", lambda _: GivenSpeech(tokens_of(audio_modules(model).audio_proj))
+        )
+        monkeypatch.setattr(pull, "SeededNoise", lambda *_: noise)
+        monkeypatch.setattr(sessions, "SeededNoise", lambda *_, segment: noise)
+        if video is not None:
+            monkeypatch.setattr(pull, "open_video", lambda _: nullcontext(video))
+        samples = torch.zeros(1, (4 * latents - 3) * RATE * chosen.fps_den // chosen.fps_num)
+        stream = plan_stream(
+            model,
+            Speech(chosen, samples, RATE, None, "whole", 0.0),
+            Reference(latent_BCTHW, SIDE, SIDE),
+            conditioning=[[text_BMD, {}]],
+            sigmas=None,
+            cache=None,
+            seed=0,
+            source=source,
+        )
+        chunks = pulled(plan_frames(stream, vae, precision="auto"))
+        return torch.cat([chunk.latent_BCTHW for chunk in chunks], dim=2)
 
-    return load
+    with torch.inference_mode():
+        yield made
 
 
 @pytest.mark.parametrize("write", [flat, diffusers_shards, unmerged], ids=lambda write: write.__name__)
-def test_livetalk_makes_the_recorded_latents(golden_file, tmp_path, network_of, write):
-    """Free run of eight chunks, past two evictions: every latent within 1e-4."""
+def test_livetalk_makes_the_recorded_latents(golden_file, tmp_path, made_by_the_nodes, write):
+    """Free run of eight chunks, past two evictions, timesteps as the published student takes them: within 1e-4."""
     golden = Golden(golden_file("livetalk_tiny.safetensors"))
-    config, path = golden.config, write(golden.state(), tmp_path)
-    spec = StreamSpec(
-        profile=LIVETALK,
-        schedule=Schedule.from_sigmas(LIVETALK.sigmas, rounding="none"),
-        cache_spec=LIVETALK.cache_spec,
-        latent_height=config["lat_h"],
-        latent_width=config["lat_w"],
-        samples=(4 * config["num_frames"] - 3) * RATE // config["fps"],
-        sample_rate=RATE,
+    latents = golden.config["num_frames"]
+    made = made_by_the_nodes(
+        write(golden.state(), tmp_path),
+        "livetalk",
+        latents=latents,
+        latent_BCTHW=golden["in.img_lat"][:, :16, :1],
+        text_BMD=golden["in.context"],
+        tokens_of=lambda _: golden["in.audio_pack"][:, :, 0, 0],
+        noise=recorded_noise(golden, chunks=latents // 3, steps=4),
     )
-    with torch.inference_mode(), network_of(path, "livetalk", golden["in.context"]) as network:
-        session = StreamSession(
-            spec,
-            network,
-            cache=network.make_cache(spec.cache_spec, spec.grid),
-            speech=GivenSpeech(golden["in.audio_pack"][:, :, 0, 0]),
-            reference=ReferenceLatents.for_profile(golden["in.img_lat"][:, :16, :1], LIVETALK),
-            noise=recorded_noise(golden, chunks=config["num_frames"] // 3, steps=spec.schedule.steps),
-        )
-        made = latents_of(session)
-    close(made.transpose(1, 2), golden["out.latents"], 1e-4)
+    close(made.transpose(1, 2), golden["out.latents.bf16_timesteps"], 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -111,41 +134,50 @@ def test_livetalk_makes_the_recorded_latents(golden_file, tmp_path, network_of, 
     [pickled(), pickled("model", "net"), pickled(prefix="_core.")],
     ids=["flat", "model.net", "_core"],
 )
-def test_lipforcing_makes_the_recorded_latents(golden_file, tmp_path, network_of, write):
-    """Six chunks of two steps with window-local positions: every latent within 1e-4."""
-    from talkstream.nodes.host.graft import audio_modules
-
+def test_lipforcing_makes_the_recorded_latents(golden_file, tmp_path, made_by_the_nodes, write):
+    """Six chunks of two steps with window-local positions, as one shot of a video: every latent within 1e-4."""
     golden = Golden(golden_file("lipforcing_tiny.safetensors"))
-    path = write(golden.state(), tmp_path)
-    latents = golden["in.noise"].shape[2]
-    mask = (1 - golden["in.mask"])[None, None, None].expand(1, 1, latents, -1, -1)
-    reference = golden["in.ref_latent"].expand(-1, -1, latents, -1, -1)
-    known = torch.cat([reference, mask, golden["in.masked_video"], golden["in.ref_sequence"]], dim=1)
-    done = []
-    with torch.inference_mode(), network_of(path, "auto", golden["in.text_embeds"]) as network:
-        audio_proj = audio_modules(network.patcher).audio_proj
-        tokens = audio_proj(pack_vectors(golden["in.audio_emb"], prefix_copies=3))
-        cache = network.make_cache(LIPFORCING.cache_spec, (4, 6))
-        for first in range(0, latents, 3):
-            part = slice(first, first + 3)
-            cache.begin_chunk(3)
+    start, latents = golden["in.noise"], golden["in.noise"].shape[2]
+    parts = {chunk: slice(3 * chunk, 3 * chunk + 3) for chunk in range(latents // 3)}
+    draws = {
+        (chunk, step): golden[name][:, :, part]
+        for chunk, part in parts.items()
+        for step, name in enumerate(("in.noise", "in.eps_step1"))
+    }
+    frames = [numbered(number) for number in range(4 * latents - 3)]
+    face = tracked(write_video(tmp_path / "source.mp4", frames))
 
-            def velocity(x, timestep, step, part=part):
-                cache.begin_pass(step)
-                x = torch.cat([x, known[:, :, part]], dim=1)
-                return network.velocity(x, timestep=timestep, audio_tokens_BTE=tokens[:, part], cache=cache)
+    def source_of(profile, vae):
+        mask = MouthMask.of_picture(golden["in.mask"])
+        store = LatentStore(tmp_path / "store", height=start.shape[-2], width=start.shape[-1], limit_bytes=0)
+        return SourceVideo(profile, face, vae, torch.float32, mask, SIDE, store)
 
-            done.append(
-                denoise_chunk(
-                    velocity,
-                    golden["in.noise"][:, :, part],
-                    schedule=Schedule.from_sigmas(LIPFORCING.sigmas),
-                    renoise=lambda step, part=part: golden[f"in.eps_step{step + 1}"][:, :, part],
-                )
-            )
-            velocity(done[-1], 0.0, CLEAN_PASS)
-            cache.end_chunk()
-    close(torch.cat(done, dim=2), golden["out.rollout_window7_sink1_dynamic_rope"], 1e-4)
+    from talkstream.nodes.types import SourceVideo
+
+    made = made_by_the_nodes(
+        write(golden.state(), tmp_path),
+        "auto",
+        latents=latents,
+        latent_BCTHW=golden["in.ref_latent"],
+        text_BMD=golden["in.text_embeds"],
+        tokens_of=lambda audio_proj: audio_proj(pack_vectors(golden["in.audio_emb"], prefix_copies=3)),
+        noise=RecordedNoise(draws),
+        source_of=source_of,
+        video=RecordedFaces(golden),
+    )
+    close(made, golden["out.rollout_window7_sink1_dynamic_rope"], 1e-4)
+
+
+class RecordedFaces:
+    """The recorded latents of a video in place of an open one."""
+
+    def __init__(self, golden: Golden) -> None:
+        self.golden = golden
+
+    def conditioning(self, segment, *, reference_BCTHW):
+        assert segment.first_frame == 0
+        assert torch.equal(reference_BCTHW, self.golden["in.ref_latent"])
+        return conditioning(self.golden)
 
 
 def test_the_published_profile_is_the_one_that_a_form_gets(golden_file, tmp_path):
