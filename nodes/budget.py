@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,10 @@ TELLING = 0.01
 SPARE_TEXT = "; Load Conditioning in place of a text encoder leaves more room"
 
 
+PlanOf = Callable[[CacheChoice], MemoryPlan]
+"""What the same run holds with another KV cache."""
+
+
 @dataclass(frozen=True)
 class Room:
     """Bytes that a run can have: on its device, and in main memory, which may be the same."""
@@ -37,23 +42,23 @@ class Room:
         return plan.beside <= self.device and plan.away <= self.main_memory
 
 
-def check_memory(frames: Frames) -> None:
+def check_memory(stream: Stream, plan_of: PlanOf) -> None:
     """Raises ValueError, with the setting to change, for a run that its device or main memory cannot hold."""
-    device = frames.stream.model.load_device
+    device = stream.model.load_device
     room = Room(memory.room(device), memory.room(torch.device("cpu")), same=device.type in SHARED)
-    plan = plan_memory(frames)
-    if not room.holds(plan):
-        raise ValueError(refusal(frames, plan, room))
+    if not room.holds(plan_of(stream.cache)):
+        raise ValueError(refusal(stream, plan_of, room))
 
 
-def refusal(frames: Frames, plan: MemoryPlan, room: Room) -> str:
+def refusal(stream: Stream, plan_of: PlanOf, room: Room) -> str:
     """One sentence: what the run needs, what there is, which settings make it fit."""
+    plan = plan_of(stream.cache)
     ways = [
         f"{words} ({changed.beside / GB:.1f} GB then)"
-        for words, choice in smaller_choices(frames.stream, away=not room.same)
-        if room.holds(changed := plan_memory(frames, choice))
+        for words, choice in smaller_choices(stream, away=not room.same)
+        if room.holds(changed := plan_of(choice))
     ]
-    place = "main memory" if room.same or plan.beside <= room.device else str(frames.stream.model.load_device)
+    place = "main memory" if room.same or plan.beside <= room.device else str(stream.model.load_device)
     needed, free = (
         (plan.beside, room.device)
         if place != "main memory"
@@ -91,6 +96,18 @@ def plan_memory(frames: Frames, choice: CacheChoice | None = None) -> MemoryPlan
         cache=cache.device,
         decoder=decoders.kept_bytes(frames.vae, dtype=frames.decoding_dtype, **latent) + source_bytes(source),
         work=max(picture_bytes(frames), chunk_bytes(stream), source_work_bytes(source)),
+        away=cache.main_memory,
+    )
+
+
+def plan_clip_memory(stream: Stream, choice: CacheChoice | None = None) -> MemoryPlan:
+    """What a clip holds that is only sampled: neither decoded nor written."""
+    cache = cache_bytes(stream, choice)
+    return MemoryPlan(
+        weights=sum(model.model_size() for model in stream.get_models()),
+        cache=cache.device,
+        decoder=0,
+        work=chunk_bytes(stream),
         away=cache.main_memory,
     )
 

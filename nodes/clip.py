@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch import Tensor
 from ..audio.rates import latents_for_frames
 from ..samplers.noise import GivenNoise, SeededNoise
 from ..streaming.running import LATENT_CHANNELS
-from .budget import stream_bytes
+from .budget import check_memory, plan_clip_memory, stream_bytes
 from .host import memory, progress
 from .host.guided import ClipSampler, GuidedNetwork, SamplerCall, empty_latent
 from .plan import changed_cache, stream_of
@@ -18,6 +20,8 @@ from .sessions import open_session
 from .stages import SAMPLER, stage
 from .types import CacheChoice, Reference, Speech, Stream
 from .voice import shown_frames
+
+logger = logging.getLogger(__name__)
 
 PADDING = 1
 """Segment of the noise behind the clip's end: its last chunk is as long as the others."""
@@ -42,6 +46,8 @@ class Clip:
             cache=self.cache,
             seed=call.seed,
         )
+        logger.info("%s", plan_clip_memory(stream))
+        check_memory(stream, partial(plan_clip_memory, stream))
         memory.load_together(stream.get_models(), extra_bytes=stream_bytes(stream))
         with GuidedNetwork(call, reads_text=stream.profile.text != "null") as network:
             return run_clip(stream, network, call)

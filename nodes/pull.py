@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..samplers.noise import SeededNoise
 from ..streaming.replay import Replay
 from ..streaming.running import Latents, RunningStream
 from ..streaming.saved_run import SavedRun
-from .budget import check_memory, describe_memory, picture_bytes, run_bytes
+from .budget import check_memory, describe_memory, picture_bytes, plan_memory, run_bytes
 from .enlarge import enlargers_of
 from .host import memory, progress
 from .host.finishing import FINISH
@@ -172,7 +173,7 @@ def open_models(pull: Pull, frames: Frames, stack: ExitStack) -> None:
         if whole:
             memory.load_together(frames.picture_models(), extra_bytes=picture_bytes(frames))
         else:
-            check_memory(frames)
+            check_memory(stream, partial(plan_memory, frames))
             memory.load_together(frames.get_models(), extra_bytes=run_bytes(frames))
             resident = [stream.model, *stream.reference.get_models(), *frames.picture_models()]
             pull.residency = memory.Residency(resident)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -69,15 +71,15 @@ def test_a_run_that_fits_to_the_byte_starts(frames, monkeypatch):
 
     plan = budget.plan_memory(frames)
     monkeypatch.setattr(budget.memory, "room", lambda device: plan.beside)
-    budget.check_memory(frames)
+    budget.check_memory(frames.stream, partial(budget.plan_memory, frames))
     monkeypatch.setattr(budget.memory, "room", lambda device: plan.beside - 1)
     with pytest.raises(
         ValueError, match=r"needs .* GB of main memory .* set KV Cache to dtype '8 bit' .*text enc"
     ):
-        budget.check_memory(frames)
+        budget.check_memory(frames.stream, partial(budget.plan_memory, frames))
     monkeypatch.setattr(budget.memory, "room", lambda device: 1000)
     with pytest.raises(ValueError, match="choose a smaller size in Encode Reference"):
-        budget.check_memory(frames)
+        budget.check_memory(frames.stream, partial(budget.plan_memory, frames))
 
 
 def test_a_small_card_is_told_its_settings(frames):
@@ -86,9 +88,44 @@ def test_a_small_card_is_told_its_settings(frames):
 
     plan = plan_memory(frames)
     card = Room(plan.beside - 1, 10**9, same=False)
-    text = refusal(frames, plan, card)
+    text = refusal(frames.stream, partial(plan_memory, frames), card)
     assert f"GB of {frames.stream.model.load_device} beside its weights" in text
     assert "placement 'main memory' (" in text and "dtype '8 bit' (" in text and "text encoder" not in text
-    nothing_away = refusal(frames, plan, Room(plan.beside - 1, 100, same=False))
+    nothing_away = refusal(
+        frames.stream, partial(plan_memory, frames), Room(plan.beside - 1, 100, same=False)
+    )
     assert "main memory'" not in nothing_away and "dtype '8 bit' (" in nothing_away
-    assert refusal(frames, plan, Room(100, 100, same=False)).endswith("smaller size in Encode Reference")
+    assert refusal(frames.stream, partial(plan_memory, frames), Room(100, 100, same=False)).endswith(
+        "smaller size in Encode Reference"
+    )
+
+
+def test_a_clip_in_chunk_sampler_is_checked_too(frames, monkeypatch):
+    """Its plan is that of the stream without pictures; it starts where that fits to the byte, and not below."""
+    from talkstream.nodes import budget
+    from talkstream.tests.nodes.test_chunk_sampler import sampled
+
+    stream, whole = frames.stream, budget.plan_memory(frames)
+    plan = budget.plan_clip_memory(stream)
+    assert (plan.cache, plan.decoder) == (whole.cache, 0)
+    assert plan.work == budget.chunk_bytes(stream) <= whole.work
+    assert plan.weights == whole.weights - frames.vae.patcher.model_size()
+    latent = torch.zeros(1, 16, 7, 4, 4)
+    monkeypatch.setattr(budget.memory, "room", lambda device: plan.beside)
+    made, _ = sampled(stream.model, stream.speech, stream.reference, noise=EmptyNoise(latent))
+    assert made.shape == latent.shape
+    monkeypatch.setattr(budget.memory, "room", lambda device: plan.beside - 1)
+    with pytest.raises(ValueError, match=r"needs .* GB of main memory .* set KV Cache to dtype '8 bit'"):
+        sampled(stream.model, stream.speech, stream.reference, noise=EmptyNoise(latent))
+
+
+class EmptyNoise:
+    """A NOISE of zeros."""
+
+    seed = 0
+
+    def __init__(self, latent_BCTHW: torch.Tensor) -> None:
+        self.latent_BCTHW = latent_BCTHW
+
+    def generate_noise(self, _):
+        return self.latent_BCTHW
