@@ -31,7 +31,7 @@ def encode_portrait(
 
     seen: the picture through CLIP vision, for students of the MultiTalk family; masks: where each of several speakers
     is in it. Raises ValueError for a batch, a size the student cannot have, a VAE it was not trained with, and masks
-    that overlap or are empty.
+    that overlap, are empty, or come with a student of one speaker.
     """
     profile = profile_of(model)
     host_vae.check_vae(vae, student=profile.name)
@@ -42,6 +42,7 @@ def encode_portrait(
     width, height = checked_size(profile, width=width, height=height)
     crop_BHWC = fit_picture(image_BHWC[..., :3], width=width, height=height, fit=fit.split()[0])
     if profile.family != "multitalk":
+        check_alone(profile, masks_PHW)
         return Reference(host_vae.encode_picture(vae, crop_BHWC), width, height), crop_BHWC
     check_tokens(image_BHWC, width=width, height=height)
     reference = Reference(
@@ -54,6 +55,15 @@ def encode_portrait(
         masks_PL=masks_of(masks_PHW, image_BHWC, width=width, height=height, fit=fit),
     )
     return reference, crop_BHWC
+
+
+def check_alone(profile: StudentProfile, masks_PHW: Tensor | None) -> None:
+    """Raises ValueError for speaker masks of a student that knows one speaker."""
+    if masks_PHW is not None:
+        raise ValueError(
+            f"the student {profile.name!r} makes one person speak and takes no speaker masks; disconnect "
+            "speaker_masks, or load InfiniteTalk"
+        )
 
 
 def image_tokens(

@@ -38,6 +38,13 @@ REFUSED = {
         "this student is a flow model",
     ),
     "an absolute file name": (changed(tiny(), n8={"filename_prefix": "/tmp/outside"}), SAVE, "expected a place inside"),
+    "masks for a student of one speaker": (
+        with_node(
+            changed(tiny(), n5={"speaker_masks": ["12", 0]}), "12", "SolidMask", value=1.0, width=40, height=48
+        ),
+        "5",
+        "makes one person speak and takes no speaker masks; disconnect speaker_masks",
+    ),
     "a batch of two pictures": (changed(tiny(), n3={"batch_size": 2}), "5", "got 2 pictures, expected one portrait"),
 }  # fmt: skip
 
