@@ -12,6 +12,7 @@ from talkstream.networks.memory_plan import (
     MemoryPlan,
     cache_bytes,
     decoder_bytes,
+    encoder_bytes,
     placed_bytes,
     weight_bytes,
 )
@@ -19,6 +20,7 @@ from talkstream.networks.multitalk_profiles import ECHOTORRENT
 from talkstream.networks.profile import LIPFORCING, LIVETALK
 from talkstream.networks.wan import WanConfig, WanModel
 from talkstream.streaming.decoder import StreamingDecoder
+from talkstream.streaming.encoder import StreamingEncoder
 
 
 def sized(dim: int, ffn_dim: int, layers: int, in_dim: int = 65, text_dim: int = 4096) -> WanConfig:
@@ -54,6 +56,16 @@ def test_a_tiny_run_holds_what_was_planned(profile, dtype):
     for part in ("weights", "cache", "decoder"):
         assert getattr(planned, part) == pytest.approx(getattr(measured, part), rel=0.02), part
     assert planned.total == pytest.approx(measured.total, rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_encoder_carries_what_was_planned(dtype):
+    """Of which a lip-sync stream has two."""
+    vae = CausalVAE(VAEConfig(dim=8)).to(dtype)
+    planned = encoder_bytes(vae, height=32, width=48, itemsize=dtype.itemsize)
+    encoder = StreamingEncoder(vae)
+    encoder.encode(torch.randn(1, 3, 13, 32, 48))
+    assert planned == pytest.approx(encoder.size_bytes, rel=0.02)
 
 
 @pytest.mark.parametrize("in_main_memory", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from talkstream.streaming.face_alignment import paste
 from talkstream.streaming.mouth_mask import MouthMask
 from talkstream.tests.nodes.lipsync import Studio, pictures, pulled, tracked
-from talkstream.tests.videos import number_of
+from talkstream.tests.videos import number_of, numbered, turn, write_video
 
 pytestmark = pytest.mark.host
 
@@ -60,6 +60,52 @@ def test_the_video_keeps_its_size_rate_and_pixels(studio):
     assert frames.stream.take.complete
     again = pictures(pulled(plan_paste(faces, original_sound=False)))
     assert np.array_equal(again, made)
+
+
+@pytest.mark.parametrize("rate", ["24000/1001", "30000/1001", "30", "50", "60"])
+def test_every_rate_keeps_its_pictures_and_takes_the_mouths_in_time(studio, rate):
+    """Half a second of 25 mouths a second: the nearest one, above 30 pictures a second a blend of the two around."""
+    from talkstream.nodes.pasting import plan_paste
+
+    fps = Fraction(rate)
+    face = tracked(studio.video("rate.mp4", 32, fps))
+    source, reference, _ = studio.source(face)
+    faces = studio.frames(source, reference, seconds=0.5)
+    mouths, frames = pictures(pulled(faces)), plan_paste(faces, original_sound=False)
+    made = pictures(pulled(frames))
+    assert (frames.fps, len(made)) == (fps, int(fps / 2 + Fraction(1, 2)))
+    soft = MouthMask.drawn().soft(32, 32).numpy()
+    for number, own in enumerate(own_pictures(face, len(made))):
+        time = number * 25 / fps
+        before, last = time.numerator // time.denominator, len(mouths) - 1
+        pair = [mouths[min(before, last)].astype(float), mouths[min(before + 1, last)]]
+        weight = float(time - before)
+        weight = weight if fps > 30 else float(weight >= 0.5)
+        mouth = np.rint(pair[0] * (1 - weight) + pair[1] * weight).astype(np.uint8)
+        assert number_of(own) == number
+        assert np.array_equal(made[number], paste(own, mouth, face.track.matrix_at(number, side=32), soft))
+
+
+@pytest.mark.parametrize("kind", ["lying on its side", "odd"])
+def test_phone_videos_and_odd_sizes_come_out_upright_and_whole(studio, kind):
+    """Ten-bit pictures stored on their side; 95x63 without its last column and row. Beyond the mouth: the pixels."""
+    from talkstream.nodes.pasting import plan_paste
+
+    path = studio.folder / f"{kind}.mp4"
+    if kind == "odd":
+        write_video(path, [numbered(n, width=95, height=63) for n in range(12)], pixels="yuv444p")
+    else:
+        stored = [np.ascontiguousarray(np.rot90(numbered(n))) for n in range(12)]
+        turn(write_video(path, stored, pixels="yuv420p10le"), 90)
+    face = tracked(path)
+    source, reference, _ = studio.source(face)
+    frames = plan_paste(studio.frames(source, reference, seconds=0.48), original_sound=False)
+    assert (frames.width, frames.height) == ((94, 62) if kind == "odd" else (96, 64))
+    made, expected = pictures(pulled(frames)), np.stack(own_pictures(face, 12))
+    assert [number_of(picture) for picture in made] == list(range(12))
+    region = mouth_region(face, 32)
+    assert np.array_equal(made[:, ~region], expected[:, ~region])
+    assert (made != expected).any(-1)[:, region].mean() > 0.5
 
 
 def test_a_cut_starts_afresh_and_missing_faces_pass_through(studio):

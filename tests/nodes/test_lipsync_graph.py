@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import av
@@ -62,6 +63,8 @@ def test_the_file_is_the_video_with_another_mouth(host_server):
     assert difference[:, 245:].mean() < 2
     assert difference[150:210, 120:200].mean() > 8
     assert result.outputs["10"]["text"] == ["320x240, 30 fps, 21 frames"]
+    log = host_server.log.read_text("utf-8", errors="replace")
+    assert re.search(r"memory \d+\.\d\d GB: weights \d+\.\d\d \+ KV cache \d+\.\d\d \+ VAE cache", log)
 
 
 def test_what_does_not_belong_together_is_refused(host_server):
