@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import sys
+from math import prod
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -9,6 +14,7 @@ from safetensors.torch import save_file
 from talkstream import cli
 from talkstream.model_loaders.doctor import examine
 from talkstream.tests import fakes, layouts
+from talkstream.tests.model_loaders.test_detect import NEIGHBOURS
 from talkstream.tests.nodes.model_files import write_multitalk
 
 SIZES = {"dim": 128, "ffn_dim": 64, "layers": 6, "text_dim": 32, "audio_in": 4 * 14 * 16}
@@ -77,6 +83,39 @@ def test_other_files_and_no_files(tmp_path):
     (tmp_path / "page.safetensors").write_bytes(b"<!DOCTYPE html>" + bytes(40))
     assert "is a web page" in lines(tmp_path / "page.safetensors")[0]
     assert "does not exist" in lines(tmp_path / "absent.safetensors")[0]
+
+
+def header_only(path, layout):
+    """A file of true size that holds names and shapes in bf16, and a hole in place of its numbers."""
+    header, end = {}, 0
+    for name, shape in layout.items():
+        size = 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    return path
+
+
+PUBLISHED = {
+    "an AudioPack student (1.3B, 30 layers, 33 input channels)": layouts.livetalk(),
+    "an AudioPack student (14B, 40 layers, 65 input channels)": layouts.lip_forcing(),
+}
+WHOLE = {*PUBLISHED, "the MultiTalk family (FlashTalk"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="28 GB of hole")
+@pytest.mark.parametrize("kind", PUBLISHED | NEIGHBOURS)
+def test_published_files_and_their_neighbours_by_their_headers(tmp_path, kind):
+    """Nothing behind the header is read, so the answer comes at once whatever the size."""
+    path = header_only(tmp_path / "file.safetensors", (PUBLISHED | NEIGHBOURS)[kind])
+    told = lines(path)
+    assert told[1].startswith("it is ") and kind.split(", as ")[0] in told[1]
+    verdict = next(line for line in told if line.startswith("verdict: "))
+    assert (verdict == "verdict: a whole student, streams") == (kind in WHOLE)
+    path.unlink()
 
 
 def test_the_console_command_says_the_same(tmp_path, capsys):
