@@ -156,10 +156,11 @@ def test_one_chunk_without_past_is_the_plain_forward(exact, pattern):
 class PerLayerMask:
     """Attention for a whole sequence that gives each layer's self-attention its own mask."""
 
-    CALLS_PER_LAYER = 4  # self, text, image, audio
-
-    def __init__(self, pattern: tuple[int, ...], latents: int, tokens: int) -> None:
-        self.calls, self.masks = 0, []
+    def __init__(
+        self, pattern: tuple[int, ...], latents: int, tokens: int, *, calls_per_layer: int = 4
+    ) -> None:
+        """calls_per_layer: self, text, image and audio, less those that a network lacks; a null text takes none."""
+        self.calls, self.masks, self.calls_per_layer = 0, [], calls_per_layer
         chunk = torch.arange(latents) // 4
         at = torch.arange(latents)
         for history in pattern:
@@ -168,7 +169,7 @@ class PerLayerMask:
             self.masks.append(seen.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1))
 
     def __call__(self, q, k, v, heads, mask=None):
-        layer, kind = divmod(self.calls, self.CALLS_PER_LAYER)
+        layer, kind = divmod(self.calls, self.calls_per_layer)
         self.calls += 1
         return sdpa_attention(q, k, v, heads, self.masks[layer % len(self.masks)] if kind == 0 else None)
 

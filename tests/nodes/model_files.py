@@ -36,6 +36,12 @@ def mel_profile(**changes) -> StudentProfile:
     return StudentProfile(**{**settings, **changes})
 
 
+def hybrid_profile() -> StudentProfile:
+    """The same student with EchoTorrent's cache rules; a sink of four, because latent 0 is the reference anyway."""
+    rules = ("sigmas", "chunk", "history", "sink_rule", "sink_source", "cache_mode")
+    return mel_profile(name="hybrid", sink=4, **{rule: getattr(ECHOTORRENT, rule) for rule in rules})
+
+
 def mel_tensors(*, in_dim: int = 33) -> dict[str, torch.Tensor]:
     """Random tensors of the smallest student that ComfyUI's Wan loader takes (one head of 128)."""
     config = WanConfig(
@@ -60,6 +66,9 @@ def write_students(folder: Path) -> None:
     metadata = {METADATA_KEY: mel_profile().to_json()}
     tensors = mel_tensors()
     save_file(tensors, str(folder / "tiny.safetensors"), metadata=metadata)
+    save_file(
+        tensors, str(folder / "hybrid.safetensors"), metadata={METADATA_KEY: hybrid_profile().to_json()}
+    )
     fewer = {name: tensor for name, tensor in tensors.items() if not name.startswith("blocks.2.ffn")}
     save_file(fewer, str(folder / "missing_keys.safetensors"), metadata=metadata)
     save_file(mel_tensors(in_dim=65), str(folder / "lip_sync.safetensors"), metadata=metadata)

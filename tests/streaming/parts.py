@@ -68,8 +68,10 @@ class Student:
     def speech(self, source) -> MelSpeech:
         return MelSpeech(source, self.encoder, self.model.audio_proj, profile=self.profile.speech)
 
-    def open(self, voice_CS=None, *, samples=None, source=None, seed=3, on_step=None) -> StreamSession:
-        """A session on a finished voice, or on a live source."""
+    def open(
+        self, voice_CS=None, *, samples=None, source=None, seed=3, on_step=None, cache_class=None
+    ) -> StreamSession:
+        """A session on a finished voice, or on a live source. cache_class: of a cache to use for the ring."""
         own = self.profile
         spec = StreamSpec(
             profile=own,
@@ -81,10 +83,14 @@ class Student:
             sample_rate=RATE,
         )
         network = LocalNetwork(self.model)
+        cache = network.make_cache(spec.cache_spec, spec.grid)
+        if cache_class is not None:
+            sizes = {"layers": len(self.model.blocks), "dim": self.model.dim, "heads": self.model.num_heads}
+            cache = cache_class(spec.cache_spec, grid=spec.grid, dtype=network.dtype, **sizes)
         return StreamSession(
             spec,
             network,
-            cache=network.make_cache(spec.cache_spec, spec.grid),
+            cache=cache,
             speech=self.speech(source or ClipSource(voice_CS, RATE)),
             reference=ReferenceLatents.for_profile(self.picture_BCTHW, own),
             noise=SeededNoise(seed),
