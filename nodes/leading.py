@@ -72,5 +72,5 @@ def masks_of(speech: Speech, reference: Reference) -> Tensor | None:
 
 def side_by_side(voices: int, reference: Reference) -> Tensor:
     """Equal parts of the video's picture, from left to right."""
-    size = {"height": reference.height, "width": reference.width}
-    return token_masks(masks_of_boxes(boxes_side_by_side(voices), **size), **size)
+    boxes = boxes_side_by_side(voices)
+    return token_masks(masks_of_boxes(boxes, height=reference.height, width=reference.width))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..media.covering import cover_masks, cover_picture
 from ..media.pictures import fit_picture
 from ..networks.profile import StudentProfile
 from ..streaming.speakers import token_masks
@@ -40,7 +41,7 @@ def encode_portrait(
             f"got {image_BHWC.shape[0]} pictures, expected one portrait; pick one, or pass them as a list"
         )
     width, height = checked_size(profile, width=width, height=height)
-    crop_BHWC = fit_picture(image_BHWC[..., :3], width=width, height=height, fit=fit.split()[0])
+    crop_BHWC = crop_of(profile, image_BHWC[..., :3], width=width, height=height, fit=fit.split()[0])
     if profile.family != "multitalk":
         check_alone(profile, masks_PHW)
         return Reference(host_vae.encode_picture(vae, crop_BHWC), width, height), crop_BHWC
@@ -64,6 +65,13 @@ def check_alone(profile: StudentProfile, masks_PHW: Tensor | None) -> None:
             f"the student {profile.name!r} makes one person speak and takes no speaker masks; disconnect "
             "speaker_masks, or load InfiniteTalk"
         )
+
+
+def crop_of(profile: StudentProfile, image_BHWC: Tensor, *, width: int, height: int, fit: str) -> Tensor:
+    """The portrait at the video's size, (1, height, width, 3), cut as the student's family was trained to see it."""
+    if fit == "cover" and profile.family == "multitalk":
+        return cover_picture(image_BHWC, width=width, height=height)
+    return fit_picture(image_BHWC, width=width, height=height, fit=fit)
 
 
 def image_tokens(
@@ -98,7 +106,8 @@ def masks_of(
         )
     if not fit.startswith("cover"):
         raise ValueError("speaker masks are cut as a covering picture is; set fit to cover (crop)")
-    return token_masks(masks_PHW.reshape(-1, *size).float().cpu(), height=height, width=width)
+    masks_PHW = masks_PHW.reshape(-1, *size).float().cpu()
+    return token_masks(cover_masks(masks_PHW, height=height, width=width))
 
 
 def check_tokens(image_BHWC: Tensor, *, width: int, height: int) -> None:

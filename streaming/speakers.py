@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -30,31 +29,20 @@ def masks_of_boxes(boxes: Sequence[Box], *, height: int, width: int) -> Tensor:
     return masks
 
 
-def token_masks(masks_PHW: Tensor, *, height: int, width: int) -> Tensor:
-    """Speakers' masks on the source picture -> rows on the token grid of a video, the background as the last one.
+def token_masks(masks_PHW: Tensor) -> Tensor:
+    """Speakers' masks on a video's picture -> rows on its token grid, the background as the last one.
 
-    masks: (P, H, W), inside where above 0. height, width: of the video in pixels. Nearest neighbours, cut as the
-    picture is: covering the video, from the middle (InfiniteTalk, section 3.3). Returns (P + 1, tokens), 0 or 1.
-    Raises ValueError for masks that overlap or are empty there.
+    masks: (P, H, W) at the size of the video, inside where above 0. Nearest neighbours in two steps, as InfiniteTalk
+    (section 3.3). Returns (P + 1, tokens), 0 or 1. Raises ValueError for masks that overlap or are empty there.
     """
     inside = (masks_PHW > 0).float()
-    background = 1 - inside.amax(0, keepdim=True)
-    fitted = _covering(torch.cat([inside, background]), height=height, width=width)
+    rows = torch.cat([inside, 1 - inside.amax(0, keepdim=True)])
+    height, width = masks_PHW.shape[1:]
     for pixels in (LATENT_PIXELS, TOKEN_PIXELS):
-        fitted = interpolate(fitted[None], size=(height // pixels, width // pixels), mode="nearest")[0]
-    rows = (fitted > 0).float().flatten(1)
+        rows = interpolate(rows[None], size=(height // pixels, width // pixels), mode="nearest")[0]
+    rows = rows.flatten(1)
     _check_apart(rows[:-1])
     return rows
-
-
-def _covering(masks_PHW: Tensor, *, height: int, width: int) -> Tensor:
-    """Enlarged or reduced to cover the size, then its middle."""
-    source_height, source_width = masks_PHW.shape[1:]
-    scale = max(height / source_height, width / source_width)
-    size = (math.ceil(scale * source_height), math.ceil(scale * source_width))
-    grown = interpolate(masks_PHW[None], size=size, mode="nearest")[0]
-    top, left = round((size[0] - height) / 2), round((size[1] - width) / 2)
-    return grown[:, top : top + height, left : left + width]
 
 
 def _check_apart(rows_PL: Tensor) -> None:

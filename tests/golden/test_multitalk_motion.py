@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
+from talkstream.media.covering import cover_masks, cover_picture
 from talkstream.networks.attention import pad_text
 from talkstream.networks.multitalk_profiles import FLASHTALK, INFINITETALK
 from talkstream.samplers.guidance import Guidance
@@ -83,6 +82,12 @@ def test_colours(flash, infinite):
     assert bool(torch.isfinite(match_colours(flat, source[:, :, 0])).all())
 
 
+def test_the_portrait_is_cut_as_recorded(flash):
+    """41 x 70 pixels to 32 x 48: half a pixel to the left, rounded to eight bits."""
+    golden = flash.golden
+    close(cover(golden["in.cond_image_uint8"], 32, 48), golden["in.cond_image"][:, :, 0], 1e-6)
+
+
 def test_conditioning_is_the_recorded_one(flash):
     """The whole grey-padded clip through the VAE, mask 1 in latent 0 alone."""
     golden = flash.golden
@@ -95,7 +100,7 @@ def test_default_masks_of_two_speakers(infinite):
     golden = infinite.golden
     height, width = golden["in.cond_image_uint8"].shape[:2]
     masks = masks_of_boxes(boxes_side_by_side(2), height=height, width=width)
-    rows = token_masks(masks, height=32, width=48)
+    rows = token_masks(cover_masks(masks, height=32, width=48))
     assert torch.equal(rows, golden["double.ref_target_masks"][:, ::2, ::2].flatten(1))
 
 
@@ -104,10 +109,10 @@ def test_bad_masks_are_named():
     masks = torch.zeros(2, 32, 32)
     masks[0, :, :20] = 1
     with pytest.raises(ValueError, match="mask of speaker 2 covers no token"):
-        token_masks(masks, height=32, width=32)
+        token_masks(masks)
     masks[1, :, 10:] = 1
     with pytest.raises(ValueError, match="speakers 1 and 2 overlap on 2 of 4 tokens"):
-        token_masks(masks, height=32, width=32)
+        token_masks(masks)
 
 
 @pytest.mark.parametrize(("samples", "frames", "chunks"), [(1, 1, 1), (28, 28, 1), (29, 29, 2), (57, 57, 3)])
@@ -182,15 +187,8 @@ def test_state_between_chunks(flash):
 
 
 def cover(image_HWC: Tensor, height: int, width: int) -> Tensor:
-    """The reference's picture: bilinear by PIL, sides rounded up, middle cut: (1, 3, H, W) in [-1, 1]."""
-    rows, columns = image_HWC.shape[:2]
-    scale = max(height / rows, width / columns)
-    size = (math.ceil(scale * columns), math.ceil(scale * rows))
-    resized = Image.fromarray(image_HWC.numpy()).resize(size, Image.Resampling.BILINEAR)
-    pixels = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8).view(size[1], size[0], 3)
-    top, left = round((size[1] - height) / 2), round((size[0] - width) / 2)
-    cut = pixels[top : top + height, left : left + width].float() / 255
-    return ((cut - 0.5) * 2).movedim(-1, 0)[None]
+    """The picture as Encode Reference cuts it: (1, 3, H, W) in [-1, 1]."""
+    return 2 * cover_picture(image_HWC[None] / 255, height=height, width=width).movedim(-1, 1) - 1
 
 
 @pytest.mark.parametrize(("run", "frames"), [("single", 50), ("double", 50), ("double_cfg", 33)])
