@@ -8,6 +8,7 @@ import torch
 from talkstream.networks.multitalk import MultiTalkConfig, project_speech
 from talkstream.networks.wan import WanConfig, WanModel
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, build, chunk_tokens, close, windows
+from talkstream.tests.golden.multitalk_taps import check_taps, tapped
 
 STRIDE, FRAMES = 28, 33
 
@@ -41,32 +42,10 @@ def test_every_recorded_step(golden, model, chunk, step):
 
 @pytest.mark.parametrize("chunk", [0, 1])
 def test_parts_of_a_step(golden, model, chunk):
-    """Outputs of sub-modules and blocks within 5e-5."""
-    seen: dict[str, torch.Tensor] = {}
-
-    def keep(name):
-        return lambda module, inputs, output: seen.__setitem__(name, output)
-
-    block = model.blocks[0]
-    parts = {
-        "patch_embedding": model.patch_embedding,
-        "text_embedding": model.text_embedding,
-        "img_emb": model.img_emb,
-        "block0.self_attn": block.self_attn.o,
-        "block0.cross_attn": block.cross_attn.o,
-        "block0.norm_x": block.norm_x,
-        "block0.audio_cross_attn": block.audio_cross_attn.proj,
-        "block0.ffn": block.ffn,
-        "head": model.head.head,
-    }
-    hooks = [module.register_forward_hook(keep(name)) for name, module in parts.items()]
-    velocity(golden, model, chunk, 0)
-    for hook in hooks:
-        hook.remove()
-    assert set(seen) == set(parts)
-    for name, value in seen.items():
-        close(value.reshape(golden[f"tap.chunk{chunk}.step0.{name}"].shape),
-              golden[f"tap.chunk{chunk}.step0.{name}"], 5e-5)  # fmt: skip
+    """Outputs of every recorded sub-module and block within 5e-5."""
+    with tapped(model, model) as seen:
+        velocity(golden, model, chunk, 0)
+    check_taps(seen, golden, f"tap.chunk{chunk}.step0.")
 
 
 @pytest.mark.parametrize("chunk", [0, 1])

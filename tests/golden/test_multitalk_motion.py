@@ -164,6 +164,7 @@ def flash_session(rig: Rig) -> MotionSession:
 def test_flashtalk_closed_loop(flash):
     """Two chunks from noise and voice: latents, pictures and motion latents within 1e-3."""
     session, golden = flash_session(flash), flash.golden
+    close(session.pictures.motion(None, frames=5)[0], golden["chunk0.motion_latent_in"], 1e-5)
     for c, made in enumerate(session.chunks()):
         close(made.latent_BCTHW[0], golden[f"chunk{c}.latent_out"], 1e-3)
         close(shown(session, made)[0], golden[f"chunk{c}.video_out"], 1e-3)
@@ -214,6 +215,8 @@ def test_infinitetalk_closed_loop(infinite, run, frames):
     close(session._conditioning.channels(0, 9), golden[f"{run}.y"], 1e-5)
     video = []
     for c, part in enumerate(session.chunks()):
+        motion = golden[f"{run}.chunk{c}.motion_latent"]
+        close(part.latent_BCTHW[0, :, : motion.shape[1]], motion, 1e-3)
         close(part.latent_BCTHW[0], golden[f"{run}.chunk{c}.latent_out"], 1e-3)
         video.append(shown(session, part)[0])
     video = torch.cat(video, dim=1)

@@ -36,6 +36,7 @@ def test_timestep_tables(flash, infinite):
     """Every recorded table within 1e-3."""
     for steps in (2, 4):
         close(thousandths(shifted_sigmas(steps, 5.0)), flash[f"aux.timesteps_{steps}"], 1e-3)
+    close(thousandths(FLASHTALK.sigmas), flash["in.timesteps"], 1e-3)
     close(thousandths(spaced_sigmas(8, 5.0)), flash["aux.timesteps_8"], 1e-3)
     for steps, shift in ((40, 7), (4, 2), (8, 2), (2, 7)):
         recorded = infinite[f"aux.timesteps_{steps}_shift{shift}"]
