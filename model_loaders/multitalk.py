@@ -20,6 +20,7 @@ from .accounting import account, expected_shapes
 from .contents import Contents, read_contents, unscaled
 from .detect import HEAD_WIDTH, is_quantisation_key, is_quantised
 from .neighbours import MULTITALK, MULTITALK_AUDIO, name_neighbour
+from .profile import read_own_profile
 from .recipes import LazyTensors, Scaled
 from .safetensors_file import read_tensors
 from .tensors import FileReader
@@ -181,7 +182,7 @@ def open_multitalk(
         report = account(shapes, expected_shapes(config), quantised=quantised)
         if not report.complete:
             raise ValueError(report.sentence())
-        profile = _profile(parts, choice=choice, pair=audio is not None)
+        profile = _profile(parts, config.multitalk, choice=choice, pair=audio is not None)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     files = tuple(file for part in parts for file in part.tensors.checkpoint.files)
@@ -216,7 +217,8 @@ def open_multitalk_audio(
             raise ValueError(
                 f"its audio part belongs to another network than {describe_multitalk(config)}: {report.sentence()}"
             )
-        profile = _profile([contents], choice=choice, pair="patch_embedding.weight" not in whole)
+        pair = "patch_embedding.weight" not in whole
+        profile = _profile([contents], config.multitalk, choice=choice, pair=pair)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return MultiTalkAudio(contents.path, config, profile, tensors)
@@ -297,20 +299,42 @@ def _check_parts(shapes: Shapes) -> None:
         )
 
 
-def _profile(parts: list[Contents], *, choice: str | None, pair: bool) -> StudentProfile:
+def _profile(
+    parts: list[Contents], config: MultiTalkConfig, *, choice: str | None, pair: bool
+) -> StudentProfile:
+    """The file's own profile; else the one of its form, unless the user knows better: their tensors look the same.
+
+    Raises ValueError for a choice against the file's own, and for one that is of another family.
+    """
+    if choice is not None and choice not in MULTITALK_PROFILES:
+        raise ValueError(
+            f"there is no profile {choice!r} of this family; choose one of {', '.join(sorted(MULTITALK_PROFILES))}"
+        )
     own = next((part.metadata[METADATA_KEY] for part in parts if METADATA_KEY in part.metadata), None)
-    if choice is not None:
-        if choice not in MULTITALK_PROFILES:
-            raise ValueError(
-                f"there is no profile {choice!r}; choose one of {', '.join(sorted(MULTITALK_PROFILES))}"
-            )
-        return replace(MULTITALK_PROFILES[choice], source="chosen by you")
     if own is not None:
-        return replace(StudentProfile.from_json(own), source="the file's own metadata")
-    name = "infinitetalk" if pair else "flashtalk"
+        profile = read_own_profile(own, choice=choice)
+        _check_own(profile, config)
+        return profile
+    likely = "infinitetalk" if pair else "flashtalk"
     kind = (
         "an audio part of its own, as InfiniteTalk is published"
         if pair
         else "one whole network, as FlashTalk is"
     )
-    return replace(MULTITALK_PROFILES[name], source=f"its form: {kind}; choose another if it is not")
+    source = f"its form: {kind}; choose another if it is not"
+    if choice is not None:
+        source = "chosen by you" if choice == likely else f"chosen by you; by its form it would be {likely}"
+    return replace(MULTITALK_PROFILES[choice or likely], source=source)
+
+
+def _check_own(profile: StudentProfile, config: MultiTalkConfig) -> None:
+    """Raises ValueError for a profile in the metadata that is another network's."""
+    speech = profile.speech
+    wanted = (speech.window_frames, speech.feature_slots, speech.feature_width)
+    got = (config.window, config.slots, config.slot_width)
+    if profile.family != "multitalk" or wanted != got:
+        raise ValueError(
+            f"the profile in the file's metadata is of the family {profile.family} and hears {wanted[0]} x {wanted[1]} "
+            f"x {wanted[2]} numbers a frame, the tensors are of multitalk and take {got[0]} x {got[1]} x {got[2]}; "
+            "export the file again"
+        )

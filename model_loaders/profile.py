@@ -66,7 +66,8 @@ def _chosen(choice: str, signature: Signature) -> StudentProfile:
     return _fitted(replace(PROFILES[choice], source="chosen by you"), signature.config)
 
 
-def _from_metadata(text: str, config: WanConfig, *, choice: str | None) -> StudentProfile:
+def read_own_profile(text: str, *, choice: str | None) -> StudentProfile:
+    """The profile in a file's metadata. Raises ValueError where it cannot be read or the user chose another one."""
     try:
         profile = StudentProfile.from_json(text)
     except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
@@ -78,13 +79,18 @@ def _from_metadata(text: str, config: WanConfig, *, choice: str | None) -> Stude
         raise ValueError(
             f"the file says by its metadata that it is {profile.name!r}, not {choice!r}; set profile to auto"
         )
+    return replace(profile, source="the file's own metadata")
+
+
+def _from_metadata(text: str, config: WanConfig, *, choice: str | None) -> StudentProfile:
+    profile = read_own_profile(text, choice=choice)
     expected = FRAMES_PER_LATENT * profile.speech.features
     if config.audio_in != expected:
         raise ValueError(
             f"the profile in the file's metadata needs {expected} audio inputs, its audio_proj has "
             f"{config.audio_in}; export the file again"
         )
-    return replace(profile, source="the file's own metadata")
+    return profile
 
 
 def _from_signature(signature: Signature, form: str) -> StudentProfile:

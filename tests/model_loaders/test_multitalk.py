@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from talkstream.model_loaders.build import build_network
-from talkstream.model_loaders.multitalk import is_audio, open_multitalk
-from talkstream.networks.multitalk_profiles import ECHOTORRENT
-from talkstream.networks.profile import METADATA_KEY
+from talkstream.model_loaders.multitalk import (
+    is_audio,
+    open_multitalk,
+    open_multitalk_audio,
+    read_multitalk_config,
+)
+from talkstream.networks.multitalk_profiles import ECHOTORRENT, FLASHTALK
+from talkstream.networks.profile import LIVETALK, METADATA_KEY
 from talkstream.tests.fakes import SHARDS, write_sharded
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, chunk_tokens
 
@@ -89,13 +96,45 @@ def test_a_loaded_network_makes_the_recorded_step(golden, state, tmp_path):
     torch.testing.assert_close(made[0], golden["chunk0.step1.pred"], rtol=0, atol=5e-5)
 
 
-def test_profiles_by_choice_and_metadata(state, tmp_path):
+def test_profiles_by_metadata_form_and_choice(state, tmp_path):
+    """The file's own goes first, and a choice against it is refused; without one the choice goes before the form."""
     save_file(state, tmp_path / "own.safetensors", metadata={METADATA_KEY: ECHOTORRENT.to_json()})
-    own = open_multitalk(tmp_path / "own.safetensors").profile
-    assert own.history == (12, 0) and own.source == "the file's own metadata"
-    assert open_multitalk(tmp_path / "own.safetensors", choice="flashtalk").profile.motion_frames == 5
-    with pytest.raises(ValueError, match="there is no profile 'livetalk'; choose one of echotorrent, flash"):
+    for choice in (None, "echotorrent"):
+        own = open_multitalk(tmp_path / "own.safetensors", choice=choice).profile
+        assert own.history == (12, 0) and own.source == "the file's own metadata"
+    with pytest.raises(ValueError, match="own.safetensors: the file says by its metadata that it is 'echotorrent', "
+                       "not 'flashtalk'; set profile to auto"):  # fmt: skip
+        open_multitalk(tmp_path / "own.safetensors", choice="flashtalk")
+    with pytest.raises(
+        ValueError, match="no profile 'livetalk' of this family; choose one of echotorrent, flash"
+    ):
         open_multitalk(tmp_path / "own.safetensors", choice="livetalk")
+    save_file(state, tmp_path / "bare.safetensors")
+    for choice, motion, why in (
+        (None, 5, "its form: one whole network, as FlashTalk is; choose another if it is not"),
+        ("flashtalk", 5, "chosen by you"),
+        ("infinitetalk", 9, "chosen by you; by its form it would be flashtalk"),
+    ):
+        profile = open_multitalk(tmp_path / "bare.safetensors", choice=choice).profile
+        assert (profile.motion_frames, profile.source) == (motion, why)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LIVETALK.to_json(), "of the family audiopack and hears 1 x 14 x 768 numbers a frame, the tensors are"),
+        (replace(FLASHTALK, speech=replace(FLASHTALK.speech, window_frames=7)).to_json(), "hears 7 x 12 x 768 numbers"),
+        ("{}", "the profile in the file's metadata cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_profile_of_another_network_is_refused(state, tmp_path, text, message):
+    """Also in the audio part alone, behind another loader's MODEL."""
+    save_file(state, tmp_path / "own.safetensors", metadata={METADATA_KEY: text})
+    with pytest.raises(ValueError, match=message):
+        open_multitalk(tmp_path / "own.safetensors")
+    network = read_multitalk_config({name: tuple(tensor.shape) for name, tensor in state.items()})
+    with pytest.raises(ValueError, match=message):
+        open_multitalk_audio(tmp_path / "own.safetensors", network)
 
 
 def test_scaled_fp8_is_recognised(state, tmp_path):
