@@ -55,6 +55,7 @@ class EncodeSpeech(io.ComfyNode):
                 ),
             ],
             outputs=[SpeechSocket.Output(display_name="speech", tooltip="For Stream Chunks.")],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             has_intermediate_output=True,
         )
 
@@ -69,12 +70,12 @@ class EncodeSpeech(io.ComfyNode):
     ) -> io.NodeOutput:
         """Checks the voice, keeps it, and shows seconds, frames and chunks."""
         from .host import progress
-        from .voice import describe_speech, prepare_speech
+        from .voice import describe_speech, prepare_speech, with_doubt
 
         speech = prepare_speech(
             model, audio, encoder=audio_encoder, window=window, limit_seconds=limit_seconds
         )
-        text = describe_speech(speech)
+        text = with_doubt(describe_speech(speech), speech, cls.hidden)
         progress.show_text(text)
         return io.NodeOutput(speech, ui=ui.PreviewText(text))
 

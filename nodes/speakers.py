@@ -62,6 +62,7 @@ class EncodeSpeakers(io.ComfyNode):
                 ),
             ],
             outputs=[SpeechSocket.Output(display_name="speech", tooltip="For Stream Chunks.")],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             has_intermediate_output=True,
         )
 
@@ -81,6 +82,7 @@ class EncodeSpeakers(io.ComfyNode):
         """Checks the voices, puts them on one time line, and shows seconds, frames and chunks."""
         from .conversation import describe_speakers, prepare_speakers
         from .host import progress
+        from .voice import with_doubt
 
         later = [audio for audio in (audio_3, audio_4) if audio is not None]
         speech = prepare_speakers(
@@ -91,7 +93,7 @@ class EncodeSpeakers(io.ComfyNode):
             window=window,
             limit_seconds=limit_seconds,
         )
-        text = describe_speakers(speech)
+        text = with_doubt(describe_speakers(speech), speech, cls.hidden)
         progress.show_text(text)
         return io.NodeOutput(speech, ui=ui.PreviewText(text))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -13,9 +13,12 @@ from ..audio.rates import frame_count, latents_for_frames
 from ..networks.profile import StudentProfile
 from ..samplers.schedule import Schedule
 from ..streaming.motion import MotionSpec
-from .host.audio_encoder import check_audio_encoder
+from .host.audio_encoder import check_audio_encoder, check_encoder_file
 from .host.graft import profile_of
 from .types import Speech
+
+if TYPE_CHECKING:
+    from comfy_api.latest._io import HiddenHolder
 
 WHOLE_CLIP_SECONDS = 60.0
 """Up to here the whole clip is encoded at once by default."""
@@ -104,3 +107,14 @@ def describe_speech(speech: Speech) -> str:
     if decibels(peak_level(speech.samples_CS, speech.sample_rate)) < SILENCE_DBFS:
         text += " (silent: the mouth will stay closed)"
     return text
+
+
+def with_doubt(text: str, speech: Speech, hidden: HiddenHolder | None) -> str:
+    """The node's text, and a line where the file of its wav2vec2 seems to be another than the student's.
+
+    hidden: of the running node; None outside a graph, where no file is known. Raises ValueError where it is another.
+    """
+    if hidden is None:
+        return text
+    doubt = check_encoder_file(hidden.prompt, hidden.unique_id, speech.profile)
+    return f"{text}\n{doubt}" if doubt else text

@@ -65,6 +65,12 @@ def vae_path(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise("vae", name))
 
 
+def audio_encoder_path(name: object) -> Path | None:
+    """Full path of a file in models/audio_encoders; None where the value names none."""
+    found = folder_paths.get_full_path("audio_encoders", name) if isinstance(name, str) else None
+    return None if found is None else Path(found)
+
+
 def model_file_names() -> list[str]:
     """Every file in the model folders that a student or its companions could lie in, as folder/name."""
     return [

@@ -73,6 +73,17 @@ def upstream_node(prompt: Mapping[str, Any] | None, node_id: str, class_type: st
     return None
 
 
+def linked_node(prompt: Mapping[str, Any] | None, node_id: str, name: str, class_type: str) -> str | None:
+    """Node of a class that an input of `node_id` comes from, or the nearest above that one; None if there is none."""
+    value = ((prompt or {}).get(node_id) or {}).get("inputs", {}).get(name)
+    source = str(value[0]) if isinstance(value, list) and len(value) == 2 else None
+    if source is None or source not in prompt:
+        return None
+    if prompt[source].get("class_type") == class_type:
+        return source
+    return upstream_node(prompt, source, class_type)
+
+
 class Bar:
     """Progress bar on one node; a missing node (None) makes every call do nothing but check for Stop."""
 

@@ -16,7 +16,7 @@ def flashtalk(*, seconds: float = 1.5) -> dict[str, dict]:
         "2": node("VAELoader", vae_name="wan_2.1_vae.safetensors"),
         "3": node("EmptyImage", width=40, height=48, batch_size=1, color=0x804020),
         "9": node("TestVoice", seconds=seconds, seed=3),
-        "10": node("AudioEncoderLoader", audio_encoder_name="wav2vec2_base_960h.safetensors"),
+        "10": node("AudioEncoderLoader", audio_encoder_name="wav2vec2-chinese-base_fp16.safetensors"),
         "11": node("TestTextRows", width=16),
         "12": node("TestVisionTokens", width=1280),
         "4": node("TalkStreamEncodeSpeech", model=["1", 0], audio=["9", 0], audio_encoder=["10", 0]),

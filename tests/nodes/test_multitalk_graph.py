@@ -90,6 +90,8 @@ def test_two_speakers_together(host_server):
     digests = []
     for boxes in ("0 0.3 0.5 1\n0.5 0.3 1 1", "0.5 0.3 1 1\n0 0.3 0.5 1"):
         graph = speakers(infinitetalk(guidance=["51", 0]), boxes=boxes)
+        # One colour all over draws no token to one region more than to another.
+        graph["3"] = node("TalkStreamExamples", portrait="hazel", sentence="hello")
         graph["20"] = node("TalkStreamCollectFrames", frames=[DECODE, 0], start=0, limit=100)
         graph["21"] = node("TestDigest", image=["20", 0])
         result = run(host_server, graph)
@@ -100,7 +102,27 @@ def test_two_speakers_together(host_server):
     assert digests[0] != digests[1]
 
 
+def test_the_english_wav2vec2_is_doubted_by_its_name(host_server):
+    """Its shapes are those of the Chinese one: the node says what the file is called, and the film is made."""
+    doubt = "wav2vec2_base_960h.safetensors is wav2vec2-base-960h by its name; the student 'flashtalk' was trained "
+    ears = {"audio_encoder_name": "wav2vec2_base_960h.safetensors"}
+    for graph in (flashtalk(seconds=0.3), speakers(infinitetalk(guidance=["51", 0]), first=0.3, second=0.2)):
+        right = run(host_server, graph)
+        wrong = run(host_server, changed(graph, n10=ears))
+        assert (right.error, wrong.error) == ("", "")
+        assert "by its name" not in text_of(right, "4")
+        assert doubt.replace("flashtalk", "infinitetalk" if "52" in graph else "flashtalk") in text_of(
+            wrong, "4"
+        )
+    assert doubt.split(";")[0] in host_server.log.read_text("utf-8", errors="replace")
+
+
 REFUSED = {
+    "a wav2vec2 that writes words": (
+        lambda: changed(flashtalk(), n10={"audio_encoder_name": "with_word_head.safetensors"}),
+        "with_word_head.safetensors holds a head that writes words, as wav2vec2-base-960h does; the student "
+        "'flashtalk' was trained with chinese-wav2vec2-base: choose that in Load Audio Encoder",
+    ),
     "no CLIP vision": (lambda: without(flashtalk(), "5", "clip_vision_output"), "through CLIP vision too and got none"),
     "no text": (lambda: without(flashtalk(), STREAM, "conditioning"), "'flashtalk' reads a text and got none"),
     "no encoder": (lambda: without(flashtalk(), "4", "audio_encoder"), "hears through chinese-wav2vec2-base"),
