@@ -13,10 +13,10 @@ from torch.nn.functional import interpolate
 from ..audio.levels import check_waveform
 from ..audio.resample import resample
 from ..audio.voices import Mixing, arrange_voices, mixed
-from ..streaming.speakers import Box, boxes_side_by_side, masks_of_boxes
+from ..streaming.speakers import Box, boxes_around_faces, boxes_side_by_side, masks_of_boxes
 from .host.audio_encoder import check_audio_encoder
 from .host.graft import profile_of
-from .types import Speech
+from .types import Speech, TrackedFace
 from .voice import describe_speech, window_of
 
 COLOURS = ((0.95, 0.45, 0.25), (0.25, 0.55, 0.95), (0.35, 0.8, 0.4), (0.85, 0.75, 0.3))
@@ -79,15 +79,22 @@ def describe_speakers(speech: Speech) -> str:
     return "\n".join([describe_speech(speech), *lines])
 
 
-def speaker_masks(image_BHWC: Tensor, *, painted: Sequence[Tensor], boxes: str, speakers: int) -> Tensor:
-    """One mask for each speaker, (P, H, W) at the picture's size: painted, in boxes, or side by side.
+def speaker_masks(
+    image_BHWC: Tensor,
+    *,
+    painted: Sequence[Tensor],
+    boxes: str,
+    speakers: int,
+    faces: Sequence[TrackedFace] = (),
+) -> Tensor:
+    """One mask for each speaker, (P, H, W) at the picture's size: painted, of faces, in boxes, or side by side.
 
-    Raises ValueError for a batch, for one mask alone, and for boxes that are none.
+    Raises ValueError for a batch, for one mask or face alone, and for boxes that are none.
     """
     height, width = image_BHWC.shape[1:3]
     if not painted:
-        given = parse_boxes(boxes) or boxes_side_by_side(speakers)
-        return masks_of_boxes(given, height=height, width=width)
+        given = face_boxes(faces, height=height, width=width) or parse_boxes(boxes)
+        return masks_of_boxes(given or boxes_side_by_side(speakers), height=height, width=width)
     if len(painted) < 2:
         raise ValueError(
             f"got {len(painted)} mask; give one for each of two or more speakers, or none for boxes"
@@ -97,6 +104,23 @@ def speaker_masks(image_BHWC: Tensor, *, painted: Sequence[Tensor], boxes: str, 
             raise ValueError(f"mask {number} is a batch of {mask.shape[0]}; give one mask for each speaker")
     rows = [mask.reshape(1, 1, *mask.shape[-2:]).float().cpu() for mask in painted]
     return torch.cat([interpolate(row, size=(height, width), mode="nearest")[0] for row in rows])
+
+
+def face_boxes(faces: Sequence[TrackedFace], *, height: int, width: int) -> list[Box]:
+    """Boxes in 0..1 around faces in their first pictures. Raises ValueError for one, and for another picture."""
+    if len(faces) == 1:
+        raise ValueError("got one face; connect one Track Face for each of two or more speakers, or none")
+    boxes = []
+    for number, face in enumerate(faces, start=1):
+        track = face.track
+        if abs(track.width * height - track.height * width) > max(height, width):
+            raise ValueError(
+                f"face {number} was found in a picture of {track.width}x{track.height}, the portrait is "
+                f"{width}x{height}; give Track Face the portrait itself, through Create Video"
+            )
+        box = track.boxes_F4[int(track.found_F.argmax())] / (2 * (track.width, track.height))
+        boxes.append(tuple(float(side) for side in box.clip(0, 1)))
+    return boxes_around_faces(boxes)
 
 
 def parse_boxes(text: str) -> list[Box]:

@@ -32,7 +32,7 @@ def encode_portrait(
 
     seen: the picture through CLIP vision, for students of the MultiTalk family; masks: where each of several speakers
     is in it. Raises ValueError for a batch, a size the student cannot have, a VAE it was not trained with, and masks
-    that overlap, are empty, or come with a student of one speaker.
+    that overlap, are empty, or are for a student that hears one voice.
     """
     profile = profile_of(model)
     host_vae.check_vae(vae, student=profile.name)
@@ -40,10 +40,10 @@ def encode_portrait(
         raise ValueError(
             f"got {image_BHWC.shape[0]} pictures, expected one portrait; pick one, or pass them as a list"
         )
+    check_hears_several(profile, masks_PHW)
     width, height = checked_size(profile, width=width, height=height)
     crop_BHWC = crop_of(profile, image_BHWC[..., :3], width=width, height=height, fit=fit.split()[0])
     if profile.family != "multitalk":
-        check_alone(profile, masks_PHW)
         return Reference(host_vae.encode_picture(vae, crop_BHWC), width, height), crop_BHWC
     check_tokens(image_BHWC, width=width, height=height)
     reference = Reference(
@@ -56,15 +56,6 @@ def encode_portrait(
         masks_PL=masks_of(masks_PHW, image_BHWC, width=width, height=height, fit=fit),
     )
     return reference, crop_BHWC
-
-
-def check_alone(profile: StudentProfile, masks_PHW: Tensor | None) -> None:
-    """Raises ValueError for speaker masks of a student that knows one speaker."""
-    if masks_PHW is not None:
-        raise ValueError(
-            f"the student {profile.name!r} makes one person speak and takes no speaker masks; disconnect "
-            "speaker_masks, or load InfiniteTalk"
-        )
 
 
 def crop_of(profile: StudentProfile, image_BHWC: Tensor, *, width: int, height: int, fit: str) -> Tensor:
@@ -108,6 +99,15 @@ def masks_of(
         raise ValueError("speaker masks are cut as a covering picture is; set fit to cover (crop)")
     masks_PHW = masks_PHW.reshape(-1, *size).float().cpu()
     return token_masks(cover_masks(masks_PHW, height=height, width=width))
+
+
+def check_hears_several(profile: StudentProfile, masks_PHW: Tensor | None) -> None:
+    """Raises ValueError for speaker masks of a student that hears one voice."""
+    if masks_PHW is not None and not profile.motion_frames:
+        raise ValueError(
+            f"the student {profile.name!r} hears one voice and takes no speaker masks; disconnect speaker_masks, "
+            "or load InfiniteTalk"
+        )
 
 
 def check_tokens(image_BHWC: Tensor, *, width: int, height: int) -> None:

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from .encode import WINDOWS
 from .load import SEARCH_ALIASES
-from .types import SpeechSocket
+from .types import FaceSocket, SpeechSocket, TrackedFace
 
 TOGETHER, IN_TURN = "together", "one after another"
 MOST = 4
@@ -108,8 +108,8 @@ class SpeakerMasks(io.ComfyNode):
             node_id="TalkStreamSpeakerMasks",
             display_name="Speaker Masks",
             category="TalkStream/encode",
-            description="Says where each speaker is in the portrait, by painted masks or by boxes, and shows it. Left "
-            "as it is, the speakers stand side by side.",
+            description="Says where each speaker is in the portrait, by painted masks, faces or boxes, and shows it. "
+            "Left as it is, the speakers stand side by side.",
             search_aliases=["two speakers", "regions", "boxes", "multitalk"],
             inputs=[
                 io.Image.Input("image", tooltip="The portrait, as Encode Reference gets it."),
@@ -118,7 +118,7 @@ class SpeakerMasks(io.ComfyNode):
                     default=2,
                     min=2,
                     max=MOST,
-                    tooltip="How many there are. Not read where boxes or masks are given.",
+                    tooltip="How many there are. Not read where boxes, faces or masks are given.",
                 ),
                 io.String.Input(
                     "boxes",
@@ -137,6 +137,15 @@ class SpeakerMasks(io.ComfyNode):
                     )
                     for number in range(1, MOST + 1)
                 ),
+                *(
+                    FaceSocket.Input(
+                        f"face_{number}",
+                        optional=True,
+                        tooltip=f"Speaker {number}'s face in this picture, from Track Face behind Create Video. "
+                        "Faces go before boxes, painted masks before faces.",
+                    )
+                    for number in range(1, MOST + 1)
+                ),
             ],
             outputs=[io.Mask.Output(tooltip="One mask for each speaker, for Encode Reference.")],
             has_intermediate_output=True,
@@ -152,10 +161,15 @@ class SpeakerMasks(io.ComfyNode):
         mask_2: io.Mask.Type | None = None,
         mask_3: io.Mask.Type | None = None,
         mask_4: io.Mask.Type | None = None,
+        face_1: TrackedFace | None = None,
+        face_2: TrackedFace | None = None,
+        face_3: TrackedFace | None = None,
+        face_4: TrackedFace | None = None,
     ) -> io.NodeOutput:
         """Makes the masks and shows them over the picture."""
         from .conversation import speaker_masks, tinted
 
         painted = [mask for mask in (mask_1, mask_2, mask_3, mask_4) if mask is not None]
-        masks_PHW = speaker_masks(image, painted=painted, boxes=boxes, speakers=speakers)
+        faces = [face for face in (face_1, face_2, face_3, face_4) if face is not None]
+        masks_PHW = speaker_masks(image, painted=painted, boxes=boxes, speakers=speakers, faces=faces)
         return io.NodeOutput(masks_PHW, ui=ui.PreviewImage(tinted(image, masks_PHW), cls=cls))

@@ -102,6 +102,35 @@ def test_two_speakers_together(host_server):
     assert digests[0] != digests[1]
 
 
+def masks_of(number: str, **inputs) -> dict:
+    """Speaker Masks of the portrait, as pictures."""
+    return {
+        number: node("TalkStreamSpeakerMasks", **{"image": ["3", 0], "speakers": 2, **inputs}),
+        f"{number}1": node("MaskToImage", mask=[number, 0]),
+    }
+
+
+def test_masks_from_tracked_faces(host_server):
+    """Two faces of a portrait of 40 x 48, each by its own Track Face: boxes a quarter larger on every side."""
+    faces = {"6": "4.4, 20.4, 8, 16", "7": "24.4, 20.4, 8, 16"}
+    graph = {
+        "3": flashtalk()["3"],
+        "5": node("CreateVideo", images=["3", 0], fps=25.0),
+        **{key: node("TalkStreamTrackFace", video=["5", 0], box=box) for key, box in faces.items()},
+        **masks_of("8", face_1=["6", 0], face_2=["7", 0]),
+        **masks_of("9", boxes="0.06 0.341667 0.36 0.841667\n0.56 0.341667 0.86 0.841667"),
+        "10": node("TestDifference", a=["81", 0], b=["91", 0]),
+    }
+    result = run(host_server, graph)
+    assert result.error == ""
+    assert text_of(result, "10") == "(2, 48, 40, 3) 0.0"
+    alone = graph | masks_of("8", face_1=["6", 0])
+    assert "got one face; connect one Track Face for each" in run(host_server, alone).error
+    wide = node("EmptyImage", width=64, height=32, batch_size=1, color=0x804020)
+    other = graph | {"4": wide, "5": node("CreateVideo", images=["4", 0], fps=25.0)}
+    assert "face 1 was found in a picture of 64x32, the portrait is 40x48" in run(host_server, other).error
+
+
 def test_the_english_wav2vec2_is_doubted_by_its_name(host_server):
     """Its shapes are those of the Chinese one: the node says what the file is called, and the film is made."""
     doubt = "wav2vec2_base_960h.safetensors is wav2vec2-base-960h by its name; the student 'flashtalk' was trained "
@@ -157,6 +186,43 @@ REFUSED = {
             **{f"n{STREAM}": {"guidance": ["51", 0]}},
         ),
         "there are 1 voices and 2 speaker masks",
+    ),
+    "masks for the Mini's family": (
+        lambda: changed(tiny(), n5={"speaker_masks": ["53", 0]})
+        | {"53": node("TalkStreamSpeakerMasks", image=["3", 0], speakers=2)},
+        "the student 'tiny' hears one voice and takes no speaker masks; disconnect speaker_masks",
+    ),
+    "masks for EchoTorrent": (
+        lambda: changed(
+            flashtalk(), n1={"student": "echotorrent_14b.safetensors"}, n5={"speaker_masks": ["53", 0]}
+        ) | {"53": node("TalkStreamSpeakerMasks", image=["3", 0], speakers=2)},
+        "the student 'echotorrent' hears one voice and takes no speaker masks",
+    ),
+    "more voices than masks": (
+        lambda: changed(
+            speakers(infinitetalk(guidance=["51", 0]), boxes="0 0.3 0.5 1\n0.5 0.3 1 1"), n4={"audio_3": ["9", 0]}
+        ),
+        "there are 3 voices and 2 speaker masks",
+    ),
+    "masks of another picture": (
+        lambda: changed(
+            speakers(infinitetalk(), boxes="0 0.3 0.5 1\n0.5 0.3 1 1"), n53={"image": ["59", 0]}
+        ) | {"59": node("EmptyImage", width=48, height=40, batch_size=1, color=0)},
+        "the speaker masks are 48x40, the portrait 40x48",
+    ),
+    "masks in a picture with bars": (
+        lambda: changed(
+            speakers(infinitetalk(), boxes="0 0.3 0.5 1\n0.5 0.3 1 1"), n5={"fit": "contain (bars)"}
+        ),
+        "speaker masks are cut as a covering picture is; set fit to cover (crop)",
+    ),
+    "a painted mask alone": (
+        lambda: changed(speakers(infinitetalk(), boxes=""), n53={"mask_1": ["60", 0]})
+        | {"60": node("SolidMask", value=1.0, width=40, height=48)},
+        "got 1 mask; give one for each of two or more speakers",
+    ),
+    "a silent place in the list of voices": (
+        lambda: speakers(infinitetalk()) | {"52": node("TestNoAudio")}, "speaker 2: "
     ),
     "a broken track": (
         lambda: speakers(infinitetalk()) | {"52": node("TestBrokenAudio")}, "speaker 2: the audio holds NaN"
