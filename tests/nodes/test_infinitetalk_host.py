@@ -7,6 +7,7 @@ runs: Load Student, Encode Speech or Encode Speakers, Speaker Masks, Encode Refe
 from __future__ import annotations
 
 import dataclasses
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from talkstream.samplers.noise import RecordedNoise
 from talkstream.samplers.schedule import spaced_sigmas
 from talkstream.streaming.motion import encode_conditioning
 from talkstream.streaming.motion_pictures import ChunkPictures
+from talkstream.tests.conftest import ROOT
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, close
 from talkstream.tests.golden.multitalk_taps import check_taps, tapped
 from talkstream.tests.golden.test_infinitetalk_network import CALLS, FRAMES, STRIDE, token_masks, tracks
@@ -199,6 +201,26 @@ def test_eight_bit_files(student, rig, monkeypatch, form):
         expected = rig.golden[f"double.chunk{c}.latent_out"]
         error = (latent.float() - expected).square().mean().sqrt() / expected.std()
         assert 1e-4 < float(error) < 0.1
+
+
+def test_few_step_levels_of_the_help(host, rig, golden_file):
+    """The lists that the help pages give are the reference's timesteps within 1e-3."""
+    from talkstream.nodes.levels import sigmas_of
+
+    pages = [
+        (ROOT / "web" / "docs" / f"TalkStream{name}.md").read_text("utf-8")
+        for name in ("Guidance", "StepSchedule")
+    ]
+    lists = [text for page in pages for text in re.findall(r"`(1, [0-9., ]+)`", page)]
+    flash = MultiTalkGolden(golden_file("flashtalk_tiny.safetensors"))
+    recorded = [
+        rig.golden["aux.timesteps_4_shift2"],
+        rig.golden["aux.timesteps_8_shift2"],
+        flash["aux.timesteps_2"],
+    ]
+    for custom, shift, expected in zip(lists, (2.0, 2.0, 5.0), recorded, strict=True):
+        levels = sigmas_of("custom list", shift=shift, custom=custom, model=None)
+        close(1000 * torch.tensor(levels), expected, 1e-3)
 
 
 def velocity(network, model, golden: MultiTalkGolden, run: str, chunk: int, step: int, branch: str):
