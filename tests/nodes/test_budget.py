@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -129,3 +131,66 @@ class EmptyNoise:
 
     def generate_noise(self, _):
         return self.latent_BCTHW
+
+
+class Published:
+    """As much of a 14B MODEL on a card as the plan looks at: no weights."""
+
+    load_device = torch.device("cuda")
+
+    def __init__(self) -> None:
+        self.model = self
+        self.diffusion_model = SimpleNamespace(num_layers=40, dim=5120, num_heads=40)
+
+    def get_dtype_inference(self) -> torch.dtype:
+        return torch.bfloat16
+
+    def get_nested_additional_models(self) -> list:
+        return []
+
+    def memory_required(self, shape: list[int]) -> int:
+        return 2 * 10**9
+
+    def model_size(self) -> int:
+        return 37_800_000_000
+
+
+def test_echotorrent_14b_is_checked_before_it_runs(frames, monkeypatch):
+    """400x720 in bf16: 22.3 GiB of KV cache; a card of 16 GB is told what to set, if main memory allows."""
+    from talkstream.networks.multitalk_profiles import ECHOTORRENT
+    from talkstream.nodes import budget
+    from talkstream.samplers.schedule import Schedule
+    from talkstream.streaming.spec import StreamSpec
+
+    spec = StreamSpec(
+        profile=ECHOTORRENT,
+        schedule=Schedule.from_sigmas(ECHOTORRENT.sigmas),
+        cache_spec=ECHOTORRENT.cache_spec,
+        latent_height=400 // 8,
+        latent_width=720 // 8,
+        samples=16000,
+        sample_rate=16000,
+    )
+    stream = replace(frames.stream, model=Published(), profile=ECHOTORRENT, spec=spec)
+    published = replace(frames, stream=stream)
+    plan = budget.plan_memory(published)
+    gib = 2**30
+    workspace, sink_copy = 2 * 2 * 5120 * 1125 * 17, 2 * 5120 * 1125 * 40
+    assert round((plan.cache - workspace - sink_copy) / gib, 1) == 21.5
+    assert (round(workspace / gib, 1), round(plan.cache / gib, 1)) == (0.4, 22.3)
+
+    rooms = {"cuda": 16 * 10**9, "cpu": 64 * 10**9}
+    monkeypatch.setattr(budget.memory, "room", lambda device: rooms[device.type])
+    with pytest.raises(ValueError) as refused:
+        budget.check_memory(published)
+    text = str(refused.value)
+    assert "GB of cuda beside its weights (KV cache 23.9, its past elsewhere 0.0" in text
+    assert text.index("set KV Cache to placement 'main memory' (") < text.index("or to dtype '8 bit' (")
+    rooms["cpu"] = 10**9
+    with pytest.raises(ValueError) as refused:
+        budget.check_memory(published)
+    assert "main memory'" not in str(refused.value) and "set KV Cache to dtype '8 bit' (" in str(
+        refused.value
+    )
+    rooms["cuda"] = plan.beside
+    budget.check_memory(published)
