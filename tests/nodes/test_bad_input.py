@@ -43,7 +43,7 @@ REFUSED = {
             changed(tiny(), n5={"speaker_masks": ["12", 0]}), "12", "SolidMask", value=1.0, width=40, height=48
         ),
         "5",
-        "makes one person speak and takes no speaker masks; disconnect speaker_masks",
+        "hears one voice and takes no speaker masks; disconnect speaker_masks",
     ),
     "a batch of two pictures": (changed(tiny(), n3={"batch_size": 2}), "5", "got 2 pictures, expected one portrait"),
 }  # fmt: skip
