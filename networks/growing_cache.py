@@ -6,6 +6,9 @@ Do not wrap blocks in gradient checkpointing with it: a recomputed pass would se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -65,6 +68,27 @@ class GrowingKVCache:
         self._sink: dict[tuple[int, int], Pair] = {}
         self._live: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
+    @property
+    def rewindable(self) -> int:
+        """Latents that can be written again: all that were, but for those that the sink is made of."""
+        kept = self._timeline.sink_filled if self.spec.sink_source == "first_latents" else 0
+        return self._timeline.next_latent - kept
+
+    def rewind(self, latents: int) -> None:
+        """Forget the history and go back so many latents, to write them again; the sink stays.
+
+        Raises ValueError where that would take the stream before its start, or into a sink of its first latents.
+        """
+        self._timeline.check_between_chunks("rewind")
+        if not 0 <= latents <= self.rewindable:
+            raise ValueError(
+                f"cannot go back {latents} latents from latent {self.next_latent}; "
+                f"{self.rewindable} of them can be written again."
+            )
+        target, sink = self._timeline.next_latent - latents, self._timeline.sink_filled
+        self._timeline = Timeline(self.spec, next_latent=target, sink_filled=sink)
+        self._past = {}
+
     def begin_chunk(self, latents: int) -> None:
         """Start the next chunk."""
         chunk = self._timeline.begin_chunk(latents)
@@ -118,6 +142,27 @@ class GrowingKVCache:
             keys.append(past[0])
             values.append(past[1])
         return torch.cat([*keys, roped], dim=1), torch.cat([*values, v_BLD], dim=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Past, sink and counters between chunks, copied to the CPU. Loading gives a bit-identical continuation."""
+        state: dict[str, Any] = self._timeline.counters()
+        for name, pairs in (("past", self._past), ("sink", self._sink)):
+            for (layer, ring), (k, v) in pairs.items():
+                state[f"{name}.{layer}.{ring}.k"] = k.to("cpu", copy=True)
+                state[f"{name}.{layer}.{ring}.v"] = v.to("cpu", copy=True)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], *, device: torch.device | str | None = None) -> None:
+        """Continue from a state_dict of a cache of the same spec, with its tensors on a device."""
+        self.reset()
+        counters = {name: int(state[name]) for name in Timeline(self.spec).counters()}
+        self._timeline = Timeline(self.spec, **counters)
+        for name in state:
+            if not name.endswith(".k"):
+                continue
+            kind, layer, ring, _ = name.split(".")
+            pair = (state[name].to(device), state[f"{name[:-1]}v"].to(device))
+            (self._past if kind == "past" else self._sink)[int(layer), int(ring)] = pair
 
     def _commit(self, chunk: CacheChunk, layer: int, ring: int, live: tuple[Tensor, Tensor, Tensor]) -> None:
         raw, roped, v = live

@@ -31,6 +31,10 @@ class Condition(Protocol):
         """Latents that begin the stream, with latent 0 as it is given."""
         ...
 
+    def rows(self, chosen_B: Tensor) -> Condition:
+        """The conditions of some clips of the batch, bool or indices."""
+        ...
+
     def to(self, device: torch.device) -> Condition:
         """The same on a device."""
         ...
@@ -52,6 +56,10 @@ class PortraitCondition:
     def clamp(self, x_BCTHW: Tensor) -> Tensor:
         """The clean reference written over latent 0."""
         return torch.cat([self.reference_BC1HW, x_BCTHW[:, :, 1:]], dim=2)
+
+    def rows(self, chosen_B: Tensor) -> PortraitCondition:
+        """Some clips of the batch."""
+        return PortraitCondition(self.reference_BC1HW[chosen_B])
 
     def to(self, device: torch.device) -> PortraitCondition:
         """The same on a device."""
@@ -86,6 +94,10 @@ class LipSyncCondition:
     def clamp(self, x_BCTHW: Tensor) -> Tensor:
         """Nothing is given: the latents as they are."""
         return x_BCTHW
+
+    def rows(self, chosen_B: Tensor) -> LipSyncCondition:
+        """Some clips of the batch."""
+        return LipSyncCondition(self.source_BCTHW[chosen_B], self.masked_BCTHW[chosen_B], self.mask_HW)
 
     def to(self, device: torch.device) -> LipSyncCondition:
         """The same on a device."""

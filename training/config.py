@@ -6,7 +6,7 @@ import types
 import typing
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .codec import CodecSettings
 from .dmd import DistilSettings
@@ -50,9 +50,10 @@ class Recipe:
 
     folder: checkpoints and logs. data, held_out: what is drawn for it, and where. versions: augmented versions of each
     clip's speech. lip_sync: the student sees the clips and learns to dub them; every clip is drawn once more with
-    another one's voice. codec: an exported file, or the folder of an earlier run. start: what this run goes on from, a
-    finished stage of an earlier run; a codec goes on from what codec: could name. export_codec, export_student: files
-    that it writes at its end.
+    another one's voice. form: sizes, schedule and cache of the student. codec: an exported file, or the folder of an
+    earlier run. start: what this run goes on from, a finished stage of an earlier run; a codec goes on from what codec:
+    could name. teacher: finished stage whose network judges a distillation, start's own where it is missing. experts:
+    the same for clips of a domain, by its name. export_codec, export_student: files that it writes at its end.
     """
 
     folder: Path
@@ -63,8 +64,11 @@ class Recipe:
     stages: tuple[StageRecipe, ...]
     versions: int = 4
     lip_sync: bool = False
+    form: Literal["mini", "mini_echo"] = "mini"
     codec: Path | None = None
     start: Path | None = None
+    teacher: Path | None = None
+    experts: dict[str, Path] = field(default_factory=dict)
     export_codec: Path | None = None
     export_student: Path | None = None
     notes: tuple[str, ...] = field(default=())
@@ -128,6 +132,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         return None if value is None else _convert(inner[0], value, where)
     if origin is tuple:
         return _convert_tuple(typing.get_args(kind), value, where)
+    if origin is dict:
+        return _convert_mapping(typing.get_args(kind)[1], value, where)
     if origin is typing.Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{where} is {value!r}; expected one of {typing.get_args(kind)}")
@@ -141,6 +147,12 @@ def _convert(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     if kind in (int, float, str, bool) and (type(value) is not kind):
         raise ValueError(f"{where} is {value!r}; expected {kind.__name__}")
     return value
+
+
+def _convert_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {value!r}; expected a mapping")
+    return {str(name): _convert(kind, item, f"{where}.{name}") for name, item in value.items()}
 
 
 def _convert_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,9 +157,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        tensors = (tensor.to(device) for tensor in (self.latents, self.mel, self.mouth))
-        told = (None if tensor is None else tensor.to(device) for tensor in (self.domain, self.place))
-        return Batch(*tensors, self.condition.to(device), *told)
+        return self._each(lambda part: part.to(device))
+
+    def rows(self, chosen_B: Tensor) -> Batch:
+        """Some clips of the batch, chosen by bool or by index."""
+        return self._each(lambda part: part[chosen_B] if isinstance(part, Tensor) else part.rows(chosen_B))
+
+    def _each(self, change: Callable[[Any], Any]) -> Batch:
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Batch(**{name: None if part is None else change(part) for name, part in parts.items()})
 
 
 def draw_batch(

@@ -1,61 +1,127 @@
-"""Stage 4: distribution matching on the student's own rollouts (DMD2, Self-Forcing), with a regression term.
+"""Stage 4: self-forcing distillation by distribution matching, every variant a field of its settings.
 
-The score of a chunk is taken given the student's own clean first chunk and predecessor, by two copies of the
-flow-matching network: a frozen one for the data, a trained one for the student's output.
+A student streams its own window; a frozen real score and a fake score, trained on what the student makes, say in which
+direction the window should move. Which windows: windows.py, long_tail.py, self_correction.py. Where the scores are
+guided: guidance.py. Which clips weigh more: reward.py.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..networks.cache_spec import CacheSpec
-from ..networks.masks import chunk_causal_mask
-from ..samplers.flow_matching import add_noise, velocity_target, x0_from_velocity
-from ..samplers.schedule import TIMESTEP_SCALE, Schedule, shift_sigma
-from .data import Batch, LatentBank, draw_batch
+from ..samplers.flow_matching import add_noise
+from ..samplers.schedule import Schedule, shift_sigma
+from .data import LatentBank, draw_batch
 from .ema import ExponentialAverage
-from .finetune import Sequence
-from .latent_reader import LatentReader, mouths_of_latents, train_latent_reader
-from .losses import dmd_gradient, gradient_loss, weighted_mse
+from .guidance import RULE_SCALES, Guidance, GuidanceRule, OralRule, guidance_scales
+from .latent_reader import LatentReader, train_latent_reader
+from .long_tail import LongTail, LongTailSize
+from .losses import critic_loss, dmd_gradient, gradient_loss, weighted_mse
+from .mouth_region import mouth_region
 from .muon import make_optimisers
-from .rollout import Rollout, roll_out
+from .reward import Confidence, ReaderConfidence, RewardScale, reading_errors, reward_weights
+from .rollout import roll_out
+from .scores import NetworkScore, RoutedScore, freeze, guided_x0
+from .self_correction import SelfCorrection
 from .student import TrainableStudent, importance
+from .windows import SelfForcing, Streamer, Window, WindowSource
+
+_LOWEST, _HIGHEST = 0.001, 0.999  # noise levels that the scores are asked at (Lip Forcing 7.3)
 
 
 @dataclass(frozen=True)
 class DistilSettings:
-    """Numbers of the distillation stage.
+    """Numbers of the distillation stage; lengths in latents.
 
-    reading_share: of the error of the mouth that a reader finds in the student's latents; 0 trains no reader.
+    rollout: self_forcing judges the whole of a window from the stream's start, long_tail windows of a stream that goes
+    on, self_correction the last of up to corrected_chunks chunks. The student learns on every student_every-th step
+    once critic_warmup steps are over, the fake score on every step. guidance_rule and what follows it: see
+    guidance.Guidance; audio_guidance None is the rule's own. mouth_edge: cells over which the mouth's mask fades.
+    audio_dropout: share of the fake score's clips that it learns without speech. horizon, long_after, tail_latents,
+    switch_share, recache: see long_tail.LongTailSize; horizon 0 is the whole clip. reward: whose confidence weighs the
+    clips. regression_share, reading_share: of the weighted error against the drawn clip and of the error of the mouths
+    that a reader finds; 0 leaves them out. sink, history: of the cache in place of the form's own. gradient_norm:
+    largest norm of an update's gradient. ema_from: step from which on the average remembers.
     """
 
     batch: int = 4
-    last_chunk: int = 4
+    rollout: Literal["self_forcing", "long_tail", "self_correction"] = "self_forcing"
+    window: int = 9
+    student_every: int = 5
+    critic_warmup: int = 0
+    optimiser: Literal["muon", "adamw"] = "muon"
     student_lr: float = 0.002
-    fake_lr: float = 0.002
+    critic_lr: float = 0.002
     adam_share: float = 0.1
-    audio_guidance: float = 1.5
-    dmd_share: float = 0.5
-    regression_share: float = 1.0
-    fake_updates: int = 1
+    gradient_norm: float = 1.0
     shift: float = 5.0
+    guidance_rule: GuidanceRule = "sync_window"
+    audio_guidance: float | None = None
+    sync_low: float = 0.556
+    sync_high: float = 0.882
+    band: float = 0.556
+    oral_rule: OralRule = "prose"
+    mouth_edge: float = 1.0
+    critic_loss: Literal["flow", "x0"] = "flow"
+    audio_dropout: float = 0.1
+    reward: Literal["none", "reader"] = "none"
+    dmd_share: float = 1.0
+    regression_share: float = 0.0
     reading_share: float = 0.0
     reader_steps: int = 800
     mouth_weight: float = 5.0
     eye_weight: float = 2.0
+    corrected_chunks: int = 5
+    horizon: int = 0
+    long_after: int = 0
+    tail_latents: int = 1
+    switch_share: float = 0.0
+    recache: int = 0
+    sink: int | None = None
+    history: tuple[int, ...] | None = None
     ema_decay: float = 0.98
+    ema_from: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.student_every < 1 or self.batch < 1:
+            raise ValueError(
+                f"batch is {self.batch}, student_every {self.student_every}; expected at least 1"
+            )
+        _ = self.guidance
+
+    @property
+    def guidance(self) -> Guidance:
+        """The rule with its numbers."""
+        scale = RULE_SCALES[self.guidance_rule] if self.audio_guidance is None else self.audio_guidance
+        return Guidance(
+            self.guidance_rule,
+            scale,
+            low=self.sync_low,
+            high=self.sync_high,
+            band=self.band,
+            oral=self.oral_rule,
+        )
+
+    def cache_of(self, form: CacheSpec) -> CacheSpec:
+        """The form's cache with the sink and history that the settings give."""
+        return replace(
+            form,
+            sink=form.sink if self.sink is None else self.sink,
+            history=form.history if self.history is None else self.history,
+        )
 
 
 class DistilStage:
-    """Trains the student that streams, from the flow-matching network."""
+    """Trains the student that streams, and the fake score beside it."""
 
     def __init__(
         self,
@@ -63,189 +129,204 @@ class DistilStage:
         bank: LatentBank,
         held_out: LatentBank,
         *,
+        student: TrainableStudent,
         teacher: TrainableStudent,
+        experts: Mapping[int, TrainableStudent] | None = None,
         cache: CacheSpec,
         schedule: Schedule,
     ) -> None:
-        self.settings, self._bank, self._held_out = settings, bank, held_out
-        self._cache, self._schedule = cache, schedule
-        self._device = next(teacher.parameters()).device
-        self._teacher = teacher.eval().requires_grad_(False)
-        self.student = copy.deepcopy(teacher)
-        self._fake = copy.deepcopy(teacher)
+        """student: where it starts, causal. teacher: the real score, bidirectional; the fake score starts as a copy of
+        it.
+
+        experts: real scores of some domains. cache: of the student's form.
+        """
+        self.settings, self._held_out = settings, held_out
+        self.cache = settings.cache_of(cache)
+        self._device = next(student.parameters()).device
+        self.student, self._fake = student, copy.deepcopy(teacher)
         for network in (self.student, self._fake):
-            network.requires_grad_(True)
+            network.train().requires_grad_(True)
             network.network.text_embedding[0].weight.requires_grad_(False)
             network.encoder.requires_grad_(False)
+        frozen = {index: NetworkScore(freeze(expert)) for index, expert in (experts or {}).items()}
+        self._real = RoutedScore(NetworkScore(freeze(teacher)), frozen)
+        self._critic = NetworkScore(self._fake)
         self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
-        own, other = settings.student_lr, settings.fake_lr
-        self._student_optimisers = make_optimisers(
-            self.student, matrix_lr=own, other_lr=own * settings.adam_share
-        )
-        self._fake_optimisers = make_optimisers(
-            self._fake, matrix_lr=other, other_lr=other * settings.adam_share
-        )
-        self.optimisers = self._student_optimisers + self._fake_optimisers
-        height, width = bank.latents.shape[-2:]
-        weights = importance(height, width, mouth=settings.mouth_weight, eyes=settings.eye_weight)
+        self._student_optimisers = _optimisers(self.student, settings.student_lr, settings)
+        self._critic_optimisers = _optimisers(self._fake, settings.critic_lr, settings)
+        self.optimisers = self._student_optimisers + self._critic_optimisers
+        self._streamer = Streamer(self.student, schedule, self.cache)
+        self._windows = make_source(settings, self._streamer, bank)
+        weights = importance(*bank.latents.shape[-2:], mouth=settings.mouth_weight, eyes=settings.eye_weight)
         self._importance = weights.to(self._device)
-        self._reader: LatentReader | None = None
-        if settings.reading_share > 0:
-            steps = settings.reader_steps
-            self._reader = train_latent_reader(bank.latents, bank.mouth, steps=steps, device=self._device)
-        tokens = (height // 2) * (width // 2)
-        self._mask = chunk_causal_mask(cache, 3 * cache.chunk, tokens, device=self._device)
+        self._reader = self._train_reader(bank)
+        self._reward_scale = RewardScale()
+        self._confidence: Confidence | None = None
+        if settings.reward == "reader":
+            self._confidence = ReaderConfidence(self._reader)
 
-    def _generate(
-        self, batch: Batch, *, target: int, exit_step: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Roll out up to the target chunk -> (context latents, target chunk with a gradient)."""
-        with torch.autocast(self._device.type, torch.bfloat16):
-            speech = self.student.features(batch.mel)
-        rollout = Rollout(
-            self.student, schedule=self._schedule, cache=self._cache, condition=batch.condition,
-            speech_BTV=speech, generator=generator,
-        )  # fmt: skip
-        before = roll_out(rollout, target) if target else batch.latents[:, :, :0]
-        return before, rollout.next_chunk(exit_step=exit_step)
-
-    def _window(self, before: Tensor, current: Tensor, target: int) -> tuple[Tensor, list[int]]:
-        """First chunk, predecessor, current chunk -> (B, C, T, H, W) and the latents' indices in the clip."""
-        sequence = Sequence(tuple(sorted({0, max(0, target - 1), target})), self._cache.chunk)
-        clip = torch.cat([before, current], dim=2)
-        indices = sequence.latents()
-        return clip[:, :, indices], indices
-
-    def _score(
-        self, network: TrainableStudent, window: Tensor, noisy: Tensor, sigma: Tensor, batch: Batch, indices: list[int],
-        *, hears: bool = True,
-    ) -> Tensor:  # fmt: skip
-        """Velocity of the last chunk at noise level sigma (B,), given the clean chunks before it."""
-        chunk = self._cache.chunk
-        x = batch.condition.clamp(torch.cat([window[:, :, :-chunk], noisy], dim=2))
-        level = x.new_zeros(x.shape[0], x.shape[2])
-        level[:, -chunk:] = sigma[:, None]
-        length = x.shape[2] * self._mask.shape[0] // (3 * chunk)
-        with torch.autocast(self._device.type, torch.bfloat16):
-            speech = network.features(batch.mel)[:, indices]
-            output = network(
-                torch.cat([x, batch.condition.channels(indices)], dim=1),
-                timestep_BT=TIMESTEP_SCALE * level,
-                speech_BTV=speech if hears else torch.zeros_like(speech),
-                attention_mask_LL=self._mask[:length, :length],
-            )
-        return output[:, :, -chunk:].float()
-
-    def _noised(
-        self, current: Tensor, random: np.random.Generator, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise a chunk at a random level -> (noisy, noise, sigma (B,))."""
-        drawn = [shift_sigma(u, self.settings.shift) for u in random.uniform(0.02, 0.98, len(current))]
-        sigma = current.new_tensor(drawn)
-        noise = torch.randn(current.shape, generator=generator).to(current)
-        return add_noise(current, noise, sigma.view(-1, 1, 1, 1, 1)), noise, sigma
-
-    def _chunk_weight(self, target: int, batch: Batch) -> Tensor:
-        weight = self._importance.expand(1, 1, self._cache.chunk, -1, -1).clone()
-        if target == 0 and batch.condition.clamped:
-            weight[:, :, 0] = 0.0
-        return weight.to(batch.latents)
-
-    def _student_loss(
-        self, batch: Batch, before: Tensor, current: Tensor, target: int, random: np.random.Generator,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    def _train_reader(self, bank: LatentBank) -> LatentReader | None:
         s = self.settings
-        first = target * self._cache.chunk
-        truth = batch.latents[:, :, first : first + self._cache.chunk]
-        weight = self._chunk_weight(target, batch)
-        regression = weighted_mse(current, truth, weight)
-        with torch.no_grad():
-            window, indices = self._window(before, current.detach(), target)
-            noisy, _, sigma = self._noised(current.detach(), random, generator)
-            level = sigma.view(-1, 1, 1, 1, 1)
-            heard = self._score(self._teacher, window, noisy, sigma, batch, indices)
-            deaf = self._score(self._teacher, window, noisy, sigma, batch, indices, hears=False)
-            real = x0_from_velocity(noisy, deaf + s.audio_guidance * (heard - deaf), level)
-            fake = x0_from_velocity(
-                noisy, self._score(self._fake, window, noisy, sigma, batch, indices), level
-            )
-            gradient = dmd_gradient(current.detach(), real, fake) * weight
-        reading = self._reading_error(batch, before, current, first)
-        matching = gradient_loss(current, gradient)
-        loss = s.dmd_share * matching + s.regression_share * regression + s.reading_share * reading
-        report = {"regression": regression.item(), "dmd": gradient.abs().mean().item()}
-        return loss, report | ({"reading": reading.item()} if self._reader is not None else {})
-
-    def _reading_error(self, batch: Batch, before: Tensor, current: Tensor, first: int) -> Tensor:
-        """Squared error of the mouths that a chunk shows, over its frames."""
-        if self._reader is None:
-            return current.new_zeros(())
-        context = before[:, :, -1:] if first else current[:, :, :1]
-        read = self._reader(torch.cat([context, current[:, :, :-1]], dim=2), current)
-        truth = mouths_of_latents(batch.mouth)[:, first : first + self._cache.chunk]
-        return F.mse_loss(read, truth)
-
-    def _fake_loss(
-        self, batch: Batch, before: Tensor, current: Tensor, target: int, random: np.random.Generator,
-        generator: torch.Generator,
-    ) -> Tensor:  # fmt: skip
-        window, indices = self._window(before, current, target)
-        noisy, noise, sigma = self._noised(current, random, generator)
-        output = self._score(self._fake, window, noisy, sigma, batch, indices)
-        return weighted_mse(output, velocity_target(current, noise), self._chunk_weight(target, batch))
+        if s.reading_share == 0 and s.reward != "reader":
+            return None
+        return train_latent_reader(bank.latents, bank.mouth, steps=s.reader_steps, device=self._device)
 
     def step(self, step: int, progress: float) -> dict[str, float]:
-        """One update of the student on one chunk of its own rollout, then of the fake score."""
+        """One window; on the student's steps its update, then always the fake score's, on the same window."""
         s = self.settings
         random = np.random.default_rng([s.seed, step])
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        whole = self._bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
-        batch = draw_batch(self._bank, random, clips=s.batch, latents=whole, warp=True).to(self._device)
-        target = int(random.integers(s.last_chunk + 1))
-        exit_step = int(random.integers(self._schedule.steps))
-        before, current = self._generate(batch, target=target, exit_step=exit_step, generator=generator)
-        loss, report = self._student_loss(batch, before, current, target, random, generator)
-        _update(self._student_optimisers, loss, self.student)
-        self.average.update(self.student)
-        for _ in range(s.fake_updates):
-            fake = self._fake_loss(batch, before, current.detach(), target, random, generator)
-            _update(self._fake_optimisers, fake, self._fake)
-            report["fake"] = fake.item()
-        return report
+        learns = step >= s.critic_warmup and (step - s.critic_warmup) % s.student_every == 0
+        window = self._windows.draw(step, random, generator, learns=learns)
+        report: dict[str, float] = {}
+        if learns:
+            loss, report = self.student_loss(window, random, generator)
+            _update(self._student_optimisers, loss, self.student, s.gradient_norm)
+            if step < s.ema_from:
+                self.average.restart(self.student)
+            else:
+                self.average.update(self.student)
+        loss = self.fake_loss(replace(window, latents=window.latents.detach()), random, generator)
+        _update(self._critic_optimisers, loss, self._fake, s.gradient_norm)
+        return report | {"fake": loss.item()}
+
+    def student_loss(
+        self, window: Window, random: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Distribution matching, weighted by the reward, plus the shares that are asked for."""
+        s = self.settings
+        scored = window.scored_T.view(1, 1, -1, 1, 1).to(window.latents)
+        gradient = self._direction(window, scored, random, generator)
+        matching = gradient_loss(window.latents, gradient, scored)
+        report = {"dmd": gradient.abs().sum().item() / scored.expand_as(gradient).sum().clamp_min(1).item()}
+        if self._confidence is not None:
+            confidence = self._confidence(window.latents.detach(), window.batch, window.places)
+            matching = matching * reward_weights(confidence, self._reward_scale.update(confidence))
+            report["confidence"] = confidence.mean().item()
+        loss = s.dmd_share * matching.mean()
+        if s.regression_share:
+            truth = window.batch.latents[:, :, list(window.places)]
+            regression = weighted_mse(window.latents, truth, scored * self._importance)
+            loss = loss + s.regression_share * regression
+            report["regression"] = regression.item()
+        if s.reading_share and self._reader is not None:
+            errors = reading_errors(self._reader, window.latents, window.batch, window.places)
+            reading = errors[:, window.scored_T].square().mean()
+            loss = loss + s.reading_share * reading
+            report["reading"] = reading.item()
+        return loss, report
+
+    @torch.no_grad()
+    def _direction(
+        self, window: Window, scored: Tensor, random: np.random.Generator, generator: torch.Generator
+    ) -> Tensor:
+        """Normalised difference of the scores at one noise level per clip, guided by the rule."""
+        s, current = self.settings, window.latents.detach()
+        noisy, level_BT, sigma_B = self._noised(window, random, generator)
+        mouth = mouth_region(window.batch, window.places, edge=s.mouth_edge)
+        scales = guidance_scales(s.guidance, sigma_B, mouth)
+        real = guided_x0(self._real, scales.real, noisy, level_BT, window.batch, window.places)
+        fake = guided_x0(self._critic, scales.fake, noisy, level_BT, window.batch, window.places)
+        return dmd_gradient(current, real, fake, scored) * scales.share
+
+    def fake_loss(self, window: Window, random: np.random.Generator, generator: torch.Generator) -> Tensor:
+        """How far the fake score is from what the student made, some clips without their speech."""
+        noisy, level_BT, sigma_B = self._noised(window, random, generator)
+        hears = torch.from_numpy(random.random(len(noisy)) >= self.settings.audio_dropout).to(noisy.device)
+        predicted = self._critic(noisy, level_BT, window.batch, window.places, hears=hears)
+        noised = window.noised_T.view(1, 1, -1, 1, 1).to(noisy)
+        sigma = sigma_B if self.settings.critic_loss == "flow" else torch.ones_like(sigma_B)
+        return critic_loss(predicted, window.latents, sigma.view(-1, 1, 1, 1, 1), noised)
+
+    def _noised(
+        self, window: Window, random: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A window at one level per clip, its context clean -> (noisy, levels (B, T), sigma (B,))."""
+        x0 = window.latents.detach()
+        sigma_B = draw_levels(random, len(x0), shift=self.settings.shift, interval=window.interval).to(x0)
+        level_BT = sigma_B[:, None] * window.noised_T.to(x0)
+        noise = torch.randn(x0.shape, generator=generator).to(x0)
+        return add_noise(x0, noise, level_BT[:, None, :, None, None]), level_BT, sigma_B
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Weighted error of four-chunk rollouts against held-out clips, by the averaged weights."""
+        """Weighted error of rollouts against held-out clips, by the averaged weights; mouths too where a reader is."""
         random, generator = np.random.default_rng(1), torch.Generator().manual_seed(1)
-        whole = self._held_out.latents.shape[2] // self._cache.chunk * self._cache.chunk
-        batch = draw_batch(self._held_out, random, clips=16, latents=whole).to(self._device)
+        latents = self._held_out.latents.shape[2]
+        batch = draw_batch(self._held_out, random, clips=16, latents=latents).to(self._device)
         with self.average.applied_to(self.student):
-            before, last = self._generate(
-                batch, target=3, exit_step=self._schedule.steps - 1, generator=generator
-            )
-        rolled = torch.cat([before, last], dim=2)
-        error = weighted_mse(rolled, batch.latents[:, :, : rolled.shape[2]], self._importance)
-        return {"rollout_mse": error.item(), "deviation": rolled.std().item()}
+            rollout = self._streamer.start(batch, generator)
+            rolled = roll_out(rollout, min(4, latents // self.cache.chunk))
+        places = range(rolled.shape[2])
+        error = weighted_mse(rolled, batch.latents[:, :, : len(places)], self._importance)
+        numbers = {"rollout_mse": error.item(), "deviation": rolled.std().item()}
+        if self._reader is not None:
+            errors = reading_errors(self._reader, rolled, batch, places)
+            numbers["reading"] = errors.square().mean().item()
+        return numbers
 
     def state_dict(self) -> dict[str, Any]:
-        """All three networks and the running average."""
+        """The networks that train, the running average and what lives from step to step."""
         return {
             "student": self.student.state_dict(), "fake": self._fake.state_dict(),
-            "teacher": self._teacher.state_dict(), "average": self.average.state_dict(),
+            "average": self.average.state_dict(), "reward": self._reward_scale.state_dict(),
+            "windows": self._windows.state_dict(),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of state_dict."""
         self.student.load_state_dict(state["student"])
         self._fake.load_state_dict(state["fake"])
-        self._teacher.load_state_dict(state["teacher"])
         self.average.load_state_dict(state["average"])
+        self._reward_scale.load_state_dict(state["reward"])
+        self._windows.load_state_dict(state["windows"])
 
 
-def _update(optimisers: list[torch.optim.Optimizer], loss: Tensor, network: torch.nn.Module) -> None:
+def make_source(settings: DistilSettings, streamer: Streamer, bank: LatentBank) -> WindowSource:
+    """Where the stage's windows come from. Raises ValueError for lengths that do not fit together."""
+    s, clip = settings, bank.latents.shape[2]
+    if s.rollout == "self_forcing":
+        return SelfForcing(streamer, bank, clips=s.batch, window=s.window)
+    if s.rollout == "self_correction":
+        return SelfCorrection(streamer, bank, clips=s.batch, window=s.window, most=s.corrected_chunks)
+    size = LongTailSize(
+        window=s.window, horizon=s.horizon or clip // s.window * s.window, long_after=s.long_after, tail=s.tail_latents,
+        switch_share=s.switch_share, recache=s.recache,
+    )  # fmt: skip
+    if s.regression_share and (size.horizon > clip or s.switch_share):
+        raise ValueError(
+            f"regression_share is {s.regression_share}, but streams of {size.horizon} latents with switch_share "
+            f"{s.switch_share} leave the drawn clips of {clip}; set it to 0"
+        )
+    return LongTail(streamer, bank, size, clips=s.batch, seed=s.seed)
+
+
+def draw_levels(
+    random: np.random.Generator, count: int, *, shift: float, interval: tuple[float, float]
+) -> Tensor:
+    """Noise levels (count,) of the law t = shift u / (1 + (shift - 1) u), u uniform, within an interval.
+
+    u is uniform between the interval's ends before the shift; t is clamped to 0.001..0.999.
+    """
+    low, high = (t / (shift - (shift - 1) * t) for t in interval)
+    drawn = [shift_sigma(u, shift) for u in random.uniform(low, high, count)]
+    return torch.tensor(drawn, dtype=torch.float64).clamp(_LOWEST, _HIGHEST)
+
+
+def _optimisers(
+    network: TrainableStudent, rate: float, settings: DistilSettings
+) -> list[torch.optim.Optimizer]:
+    if settings.optimiser == "muon":
+        return make_optimisers(network, matrix_lr=rate, other_lr=rate * settings.adam_share)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [torch.optim.AdamW(trained, lr=rate, betas=(0.0, 0.999), weight_decay=0.01)]
+
+
+def _update(
+    optimisers: list[torch.optim.Optimizer], loss: Tensor, network: torch.nn.Module, norm: float
+) -> None:
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), norm)
     for optimiser in optimisers:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

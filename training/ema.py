@@ -29,6 +29,14 @@ class ExponentialAverage:
                 self._shadow[name].lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
+    def restart(self, module: nn.Module) -> None:
+        """Forget the past: the average is the module's weights as they are."""
+        self._updates = 0
+        for name, parameter in module.named_parameters():
+            if name in self._shadow:
+                self._shadow[name].copy_(parameter)
+
+    @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Overwrite a module's weights with the average."""
         for name, parameter in module.named_parameters():

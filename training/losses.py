@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SMOOTH = 1e-3
+_NORMALISER_FLOOR = 1e-6
 
 
 def weighted_charbonnier(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -35,19 +36,39 @@ def weighted_mse(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (weight * (output - target).square()).sum() / weight.sum().clamp_min(1e-6)
 
 
-def dmd_gradient(current: Tensor, real: Tensor, fake: Tensor) -> Tensor:
-    """Direction in which the student's sample should not go: (fake - real) / mean |current - real|, per sample.
+def dmd_gradient(current: Tensor, real: Tensor, fake: Tensor, scored: Tensor) -> Tensor:
+    """Direction in which the student's sample should not go, per sample and normalised (DMD, equations 7 and 8).
 
-    current, real, fake: clean estimates (B, ...) (DMD, equation 7 and its normaliser).
+    (fake - real) / mean |current - real|, the mean over what is scored; 0 elsewhere. current, real, fake: clean
+    estimates (B, ...); scored: 0 or 1, broadcasts against them.
     """
     axes = tuple(range(1, current.ndim))
-    scale = (current - real).abs().mean(dim=axes, keepdim=True).clamp_min(1e-3)
-    return (fake - real) / scale
+    scored = scored.expand_as(current)
+    distance = ((current - real).abs() * scored).sum(dim=axes, keepdim=True)
+    scale = distance / scored.sum(dim=axes, keepdim=True).clamp_min(1) + _NORMALISER_FLOOR
+    return (fake - real) / scale * scored
 
 
-def gradient_loss(current: Tensor, gradient: Tensor) -> Tensor:
-    """A loss whose gradient with respect to current is exactly gradient / elements."""
-    return (current * gradient.detach()).mean()
+def gradient_loss(current: Tensor, gradient: Tensor, scored: Tensor) -> Tensor:
+    """0.5 * mean of (x - sg[x - gradient])^2 over what is scored, per sample (B,).
+
+    Its gradient with respect to current is gradient / scored elements (Lip Forcing 7.3).
+    """
+    axes = tuple(range(1, current.ndim))
+    scored = scored.expand_as(current)
+    gap = (current - (current - gradient).detach()) * scored
+    return 0.5 * gap.square().sum(dim=axes) / scored.sum(dim=axes).clamp_min(1)
+
+
+def critic_loss(predicted: Tensor, made: Tensor, sigma: Tensor, scored: Tensor) -> Tensor:
+    """Flow loss of the fake score from its clean prediction: mean of |predicted - made|^2 / sigma^2 over what is
+    scored.
+
+    With x0 = x - sigma v this is the mean squared error of its velocity. sigma: (B, 1, ...), above 0.
+    """
+    scored = scored.expand_as(predicted)
+    error = ((predicted - made) / sigma).square() * scored
+    return error.sum() / scored.sum().clamp_min(1)
 
 
 def pixel_loss(output: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ..audio.mel import MelSettings
 from ..networks.audio_pack import FRAMES_PER_LATENT
+from ..networks.cache_spec import CacheSpec
 from ..networks.profile import MelProfile, SpeechProfile, StudentProfile
 from ..networks.speech_encoder import SpeechEncoderConfig
 from ..networks.wan import WanConfig
@@ -33,3 +34,10 @@ def mini_profile() -> StudentProfile:
         sigmas=SIGMAS, fps_num=25, width=SIDE, height=SIDE, chunk=3, history=3, sink=3,
         sink_rule="before_window", text="null", licence="Apache-2.0", source="trained by training/recipes/mini_*.yaml",
     )  # fmt: skip
+
+
+def with_cache(profile: StudentProfile, cache: CacheSpec) -> StudentProfile:
+    """The profile of a student that was trained with another sink or history than its form's."""
+    if profile.cache_spec == cache:
+        return profile
+    return replace(profile, sink=cache.sink, history=cache.history)

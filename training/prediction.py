@@ -33,26 +33,27 @@ def predict_x0(
     batch: Batch,
     latents: Sequence[int],
     *,
-    hears: bool = True,
+    hears: bool | Tensor = True,
     text_BMD: Tensor | None = None,
 ) -> Tensor:
-    """Clean prediction of a window in one call, every latent at the clip's noise level, no mask: (B, C, T, H, W).
+    """Clean prediction of a window in one call, without a mask: (B, C, T, H, W).
 
-    noisy_BCTHW: the window at level sigma_B (B,), which latent 0 of a stream is not part of where a portrait is given:
-    it is clamped here, at level 0. latents: the window's places in the clip. hears: False gives zero speech features.
-    Gradients flow where torch records them.
+    noisy_BCTHW: the window at level sigma_B: (B,) of every latent of a clip, or (B, T) of each. Latent 0 of a stream is
+    not part of it where a portrait is given: it is clamped here, at level 0. latents: the window's places in the clip.
+    hears: False gives zero speech features; (B,) says so per clip. Gradients flow where torch records them.
     """
     x = noisy_BCTHW
-    level_BT = sigma_B[:, None].expand(-1, len(latents))
+    level_BT = sigma_B if sigma_B.ndim == 2 else sigma_B[:, None].expand(-1, len(latents))
     if batch.condition.clamped and latents[0] == 0:
         x = batch.condition.clamp(x)
         level_BT = torch.cat([torch.zeros_like(level_BT[:, :1]), level_BT[:, 1:]], dim=1)
     with torch.autocast(x.device.type, torch.bfloat16):
         speech = network.features(batch.mel)[:, list(latents)]
+        heard = torch.as_tensor(hears, device=x.device).view(-1, 1, 1)
         velocity = network(
             torch.cat([x, batch.condition.channels(latents)], dim=1),
             timestep_BT=TIMESTEP_SCALE * level_BT,
-            speech_BTV=speech if hears else torch.zeros_like(speech),
+            speech_BTV=torch.where(heard, speech, torch.zeros_like(speech)),
             text_BMD=text_BMD,
         )
     return x0_from_velocity(x, velocity.float(), level_BT[:, None, :, None, None])

@@ -19,13 +19,15 @@ from .data import LatentBank, freeze_codec, load_bank, make_latent_bank, make_li
 from .dmd import DistilStage
 from .export import export_codec, export_student
 from .finetune import FinetuneStage
-from .mini import MEL, NETWORK, SIGMAS, SPEECH, mini_profile
+from .mini import MEL, NETWORK, SPEECH, mini_profile, with_cache
+from .mini_echo import echo_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
 from .sampling import load_codec_file
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
 from .sync_stage import SyncNetStage
 from .trainer import Stage
+from .world.acting import DOMAINS
 from .world.dataset import load
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,10 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
     if recipe.export_student is not None and isinstance(stage, (FinetuneStage, DistilStage)):
         stage.average.copy_to(stage.student)
         student = stage.student.cpu()
-        export_student(recipe.export_student, student.network, student.encoder, _profile(recipe))
+        profile = _profile(recipe)
+        if isinstance(stage, DistilStage):
+            profile = with_cache(profile, stage.cache)
+        export_student(recipe.export_student, student.network, student.encoder, profile)
 
 
 def load_codec(recipe: Recipe) -> CausalVAE:
@@ -141,6 +146,10 @@ def _network(recipe: Recipe) -> WanConfig:
 
 
 def _profile(recipe: Recipe) -> StudentProfile:
+    if recipe.form == "mini_echo":
+        if recipe.lip_sync:
+            raise ValueError("form mini_echo starts from a portrait; leave lip_sync out of the recipe")
+        return echo_profile()
     return lipsync_profile() if recipe.lip_sync else mini_profile()
 
 
@@ -152,7 +161,7 @@ def _finetune(recipe: Recipe, settings: object, *, device: torch.device) -> Stag
         network=_network(recipe),
         speech=SPEECH,
         cache=_profile(recipe).cache_spec,
-        sigmas=SIGMAS,
+        sigmas=_profile(recipe).sigmas,
         device=device,
     )
     if recipe.start is not None:
@@ -165,22 +174,35 @@ def _finetune(recipe: Recipe, settings: object, *, device: torch.device) -> Stag
 
 
 def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
-    """Distils the stage before it, or where it is the first, an earlier run's."""
+    """Distils into the stage before it, or where it is the first, into an earlier run's."""
     start = recipe.start if before is None else recipe.folder / before.folder
     if start is None:
         raise ValueError(
             "the recipe begins with distil; set start: to the folder of a finished finetune stage"
         )
-    teacher = TrainableStudent(_network(recipe), SPEECH, torch.Generator().manual_seed(0))
-    teacher.load_state_dict(_averaged(start))
+    unknown = sorted(set(recipe.experts) - set(DOMAINS))
+    if unknown:
+        raise ValueError(f"experts has domains {unknown}; allowed: {', '.join(DOMAINS)}")
+    experts = {
+        DOMAINS.index(name): _trained(recipe, folder, device) for name, folder in recipe.experts.items()
+    }
+    profile = _profile(recipe)
     return DistilStage(
-        settings, *_banks(recipe), teacher=teacher.to(device), cache=_profile(recipe).cache_spec,
-        schedule=Schedule.from_sigmas(SIGMAS),
+        settings, *_banks(recipe), student=_trained(recipe, start, device),
+        teacher=_trained(recipe, recipe.teacher or start, device), experts=experts, cache=profile.cache_spec,
+        schedule=Schedule.from_sigmas(profile.sigmas),
     )  # fmt: skip
 
 
 def _syncnet(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
     return SyncNetStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
+
+
+def _trained(recipe: Recipe, folder: Path, device: torch.device) -> TrainableStudent:
+    """The network of a finished stage."""
+    network = TrainableStudent(_network(recipe), SPEECH, torch.Generator().manual_seed(0))
+    network.load_state_dict(_averaged(folder))
+    return network.to(device)
 
 
 def _averaged(folder: Path) -> dict[str, Tensor]:

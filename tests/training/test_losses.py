@@ -7,6 +7,7 @@ import math
 import torch
 
 from talkstream.training.losses import (
+    critic_loss,
     dmd_gradient,
     edge_loss,
     gradient_loss,
@@ -54,18 +55,38 @@ def test_edge_loss_ignores_constants_and_counts_steps():
 
 
 def test_gradient_loss_has_exactly_the_given_gradient():
+    """Value 0.5 mean gradient^2, gradient over the scored elements of its sample."""
     output, given = _pair(3, 4)
-    gradient_loss(output, given).backward()
-    torch.testing.assert_close(output.grad, given / 12)
+    scored = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    losses = gradient_loss(output, given, scored)
+    torch.testing.assert_close(losses, 0.5 * (given.square() * scored).sum(1) / 3)
+    losses.sum().backward()
+    torch.testing.assert_close(output.grad, given * scored / 3)
 
 
 def test_dmd_gradient_follows_its_formula_per_sample():
+    """(fake - real) / mean |x - real|, the mean and the gradient only over what is scored."""
     current, real = _pair(2, 3, 4)
     fake = torch.randn(2, 3, 4, dtype=torch.float64)
-    gradient = dmd_gradient(current.detach(), real, fake)
+    scored = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)[:, None]
+    gradient = dmd_gradient(current.detach(), real, fake, scored)
     for i in range(2):
-        scale = (current[i] - real[i]).abs().mean()
-        torch.testing.assert_close(gradient[i], (fake[i] - real[i]) / scale)
+        scale = (current[i] - real[i]).abs()[[0, 2]].mean() + 1e-6
+        torch.testing.assert_close(gradient[i, [0, 2]], ((fake[i] - real[i]) / scale)[[0, 2]])
+    assert gradient[:, 1].abs().max() == 0
+
+
+def test_critic_loss_is_the_flow_loss_of_the_velocity():
+    """Through x0 = x - sigma v: mean |v - (noise - x)|^2, gradient 2 (v - target) / scored elements."""
+    velocity, made = _pair(2, 3)
+    noise, sigma = torch.randn(2, 3, dtype=torch.float64), torch.tensor([[0.2], [0.9]], dtype=torch.float64)
+    noisy = (1 - sigma) * made + sigma * noise
+    scored = torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64)
+    loss = critic_loss(noisy - sigma * velocity, made, sigma, scored)
+    gap = velocity - (noise - made)
+    torch.testing.assert_close(loss, (gap.square() * scored).sum() / 4)
+    loss.backward()
+    torch.testing.assert_close(velocity.grad, 2 * gap.detach() * scored / 4)
 
 
 def test_psnr_of_a_known_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,11 @@ LIPSYNC_NETWORK = replace(NETWORK, in_dim=65)
 SPEECH = SpeechEncoderConfig(bins=6, width=8)
 CACHE = CacheSpec(chunk=3, sink=3, history=(3,), sink_rule="before_window", steps=2)
 SIGMAS = (1.0, 0.833333, 0.0)
+ECHO_SIGMAS = (1.0, 0.833333, 0.5, 0.1, 0.0)
+ECHO_CACHE = CacheSpec(
+    chunk=4, sink=1, history=(12, 0), sink_rule="before_window", sink_source="reference_then_first_generated",
+    mode="per_step", steps=4,
+)  # fmt: skip
 
 
 def random_bank(clips: int, *, seed: int = 0, lip_sync: bool = False) -> LatentBank:
@@ -46,3 +52,14 @@ def random_student(seed: int = 0, *, network: WanConfig = NETWORK) -> TrainableS
         for parameter in student.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return student
+
+
+def flat_state(state: dict[str, Any]) -> dict[str, Any]:
+    """A stage's nested state as one mapping from dotted names to tensors and numbers."""
+    flat: dict[str, Any] = {}
+    for name, value in state.items():
+        if hasattr(value, "items"):
+            flat |= {f"{name}.{key}": part for key, part in flat_state(value).items()}
+        else:
+            flat[name] = value
+    return flat
