@@ -40,7 +40,8 @@ class Rollout:
         network = student.network
         self.cache = GrowingKVCache(
             cache, layers=len(network.blocks), dim=network.dim, heads=network.num_heads,
-            grid=(height // 2, width // 2), batch=batch, device=reference.device,
+            grid=(height // 2, width // 2), batch=batch, dtype=reference.dtype,
+            device=reference.device,
         )  # fmt: skip
 
     def next_chunk(self, *, exit_step: int | None = None) -> Tensor:
@@ -131,7 +132,7 @@ class Rollout:
                 speech_BTV=self._speech[:, first : first + latents],
                 cache=self.cache,
             )
-        return flow.float()
+        return flow.to(x.dtype)
 
 
 @torch.no_grad()

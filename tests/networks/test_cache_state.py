@@ -232,3 +232,31 @@ def test_heads_and_batches_do_not_mix():
                 both = keys[1:].clone(), values[1:].clone()
         assert torch.equal(both[0], keys) and torch.equal(both[1], values)
     assert HEADS == 2
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_growing_cache_goes_on_from_its_state(name):
+    """Seven chunks at once, and four, saved, and three: the same attention, bit for bit."""
+    whole = Runner(make(GrowingKVCache, PROFILES[name]), oracle=False).run(7)
+    first = Runner(make(GrowingKVCache, PROFILES[name]), oracle=False).run(4)
+    second = Runner(make(GrowingKVCache, PROFILES[name]), oracle=False)
+    second.cache.load_state_dict(first.cache.state_dict())
+    second.generator = first.generator
+    second.run(3, first=4)
+    assert all(torch.equal(a, b) for a, b in zip(whole.outputs, first.outputs + second.outputs, strict=True))
+
+
+def test_a_rewound_growing_cache_keeps_its_sink_and_forgets_its_history():
+    """What follows is attended to as in a stream whose window begins at the place it went back to."""
+    spec = CacheSpec(chunk=3, sink=2, history=(6,), sink_rule="before_window", sink_source="reference")
+    runner = Runner(make(GrowingKVCache, spec)).run(5)
+    runner.cache.rewind(3)
+    assert runner.cache.next_latent == 12
+    runner.cache.begin_chunk(3)
+    runner.cache.begin_pass(0)
+    keys, _ = runner.cache.extend(0, runner.random(3), runner.random(3))
+    assert keys.shape[1] == (2 + 3) * 2  # sink and chunk, two tokens each
+    fresh = Runner(make(GrowingKVCache, PROFILES["livetalk"]), oracle=False).run(4)
+    assert fresh.cache.rewindable == 3  # nine of the twelve are the sink
+    with pytest.raises(ValueError, match="cannot go back 6 latents from latent 12; 3 of them"):
+        fresh.cache.rewind(6)
