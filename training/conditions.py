@@ -31,7 +31,7 @@ class Condition(Protocol):
         """Latents that begin the stream, with latent 0 as it is given."""
         ...
 
-    def rows(self, chosen_B: Tensor) -> Condition:
+    def rows(self, chosen_B: Tensor | list[int]) -> Condition:
         """The conditions of some clips of the batch, bool or indices."""
         ...
 
@@ -57,7 +57,7 @@ class PortraitCondition:
         """The clean reference written over latent 0."""
         return torch.cat([self.reference_BC1HW, x_BCTHW[:, :, 1:]], dim=2)
 
-    def rows(self, chosen_B: Tensor) -> PortraitCondition:
+    def rows(self, chosen_B: Tensor | list[int]) -> PortraitCondition:
         """Some clips of the batch."""
         return PortraitCondition(self.reference_BC1HW[chosen_B])
 
@@ -95,7 +95,7 @@ class LipSyncCondition:
         """Nothing is given: the latents as they are."""
         return x_BCTHW
 
-    def rows(self, chosen_B: Tensor) -> LipSyncCondition:
+    def rows(self, chosen_B: Tensor | list[int]) -> LipSyncCondition:
         """Some clips of the batch."""
         return LipSyncCondition(self.source_BCTHW[chosen_B], self.masked_BCTHW[chosen_B], self.mask_HW)
 

@@ -159,7 +159,7 @@ class Batch:
         """The same batch on a device."""
         return self._each(lambda part: part.to(device))
 
-    def rows(self, chosen_B: Tensor) -> Batch:
+    def rows(self, chosen_B: Tensor | list[int]) -> Batch:
         """Some clips of the batch, chosen by bool or by index."""
         return self._each(lambda part: part[chosen_B] if isinstance(part, Tensor) else part.rows(chosen_B))
 

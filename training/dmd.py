@@ -195,7 +195,7 @@ class DistilStage:
     ) -> tuple[Tensor, dict[str, float]]:
         """Distribution matching, weighted by the reward, plus the shares that are asked for."""
         s = self.settings
-        scored = window.scored_T.view(1, 1, -1, 1, 1).to(window.latents)
+        scored = _over_time(window.scored, window.latents)
         gradient = self._direction(window, scored, random, generator)
         matching = gradient_loss(window.latents, gradient, scored)
         report = {"dmd": gradient.abs().sum().item() / scored.expand_as(gradient).sum().clamp_min(1).item()}
@@ -211,7 +211,7 @@ class DistilStage:
             report["regression"] = regression.item()
         if s.reading_share and self._reader is not None:
             errors = reading_errors(self._reader, window.latents, window.batch, window.places)
-            reading = errors[:, window.scored_T].square().mean()
+            reading = errors[:, [i for i, counts in enumerate(window.scored) if counts]].square().mean()
             loss = loss + s.reading_share * reading
             report["reading"] = reading.item()
         return loss, report
@@ -222,31 +222,32 @@ class DistilStage:
     ) -> Tensor:
         """Normalised difference of the scores at one noise level per clip, guided by the rule."""
         s, current = self.settings, window.latents.detach()
-        noisy, level_BT, sigma_B = self._noised(window, random, generator)
+        levels, noisy, level_BT = self._noised(window, random, generator)
         mouth = mouth_region(window.batch, window.places, edge=s.mouth_edge)
-        scales = guidance_scales(s.guidance, sigma_B, mouth)
-        real = guided_x0(self._real, scales.real, noisy, level_BT, window.batch, window.places)
-        fake = guided_x0(self._critic, scales.fake, noisy, level_BT, window.batch, window.places)
+        scales = guidance_scales(s.guidance, levels, mouth)
+        shown = (noisy, level_BT, window.batch, window.places)
+        real = guided_x0(self._real, *shown, scale=scales.real, null_of=scales.real_null)
+        fake = guided_x0(self._critic, *shown, scale=scales.fake, null_of=scales.fake_null)
         return dmd_gradient(current, real, fake, scored) * scales.share
 
     def fake_loss(self, window: Window, random: np.random.Generator, generator: torch.Generator) -> Tensor:
         """How far the fake score is from what the student made, some clips without their speech."""
-        noisy, level_BT, sigma_B = self._noised(window, random, generator)
+        levels, noisy, level_BT = self._noised(window, random, generator)
         hears = torch.from_numpy(random.random(len(noisy)) >= self.settings.audio_dropout).to(noisy.device)
         predicted = self._critic(noisy, level_BT, window.batch, window.places, hears=hears)
-        noised = window.noised_T.view(1, 1, -1, 1, 1).to(noisy)
-        sigma = sigma_B if self.settings.critic_loss == "flow" else torch.ones_like(sigma_B)
-        return critic_loss(predicted, window.latents, sigma.view(-1, 1, 1, 1, 1), noised)
+        divisors = levels if self.settings.critic_loss == "flow" else [1.0] * len(levels)
+        sigma = noisy.new_tensor(divisors).view(-1, 1, 1, 1, 1)
+        return critic_loss(predicted, window.latents, sigma, _over_time(window.noised, noisy))
 
     def _noised(
         self, window: Window, random: np.random.Generator, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A window at one level per clip, its context clean -> (noisy, levels (B, T), sigma (B,))."""
+    ) -> tuple[list[float], Tensor, Tensor]:
+        """A window at one level per clip, its context clean -> (level per clip, noisy, level per latent (B, T))."""
         x0 = window.latents.detach()
-        sigma_B = draw_levels(random, len(x0), shift=self.settings.shift, interval=window.interval).to(x0)
-        level_BT = sigma_B[:, None] * window.noised_T.to(x0)
+        levels = draw_levels(random, len(x0), shift=self.settings.shift, interval=window.interval)
+        level_BT = x0.new_tensor([[level * noisy for noisy in window.noised] for level in levels])
         noise = torch.randn(x0.shape, generator=generator).to(x0)
-        return add_noise(x0, noise, level_BT[:, None, :, None, None]), level_BT, sigma_B
+        return levels, add_noise(x0, noise, level_BT[:, None, :, None, None]), level_BT
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -303,14 +304,19 @@ def make_source(settings: DistilSettings, streamer: Streamer, bank: LatentBank) 
 
 def draw_levels(
     random: np.random.Generator, count: int, *, shift: float, interval: tuple[float, float]
-) -> Tensor:
-    """Noise levels (count,) of the law t = shift u / (1 + (shift - 1) u), u uniform, within an interval.
+) -> list[float]:
+    """Noise levels of the law t = shift u / (1 + (shift - 1) u), u uniform, within an interval.
 
     u is uniform between the interval's ends before the shift; t is clamped to 0.001..0.999.
     """
     low, high = (t / (shift - (shift - 1) * t) for t in interval)
-    drawn = [shift_sigma(u, shift) for u in random.uniform(low, high, count)]
-    return torch.tensor(drawn, dtype=torch.float64).clamp(_LOWEST, _HIGHEST)
+    drawn = (shift_sigma(float(u), shift) for u in random.uniform(low, high, count))
+    return [min(max(t, _LOWEST), _HIGHEST) for t in drawn]
+
+
+def _over_time(chosen: tuple[bool, ...], like: Tensor) -> Tensor:
+    """Zeros and ones per latent that broadcast against (B, C, T, H, W)."""
+    return like.new_tensor(chosen).view(1, 1, -1, 1, 1)
 
 
 def _optimisers(

@@ -7,7 +7,7 @@ score as a map over the window, so that the student's gradient in x0 is share * 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,52 +48,69 @@ class Guidance:
 class Scales:
     """Guidance of the real and of the fake score, and the share of the gradient that is kept.
 
-    Each broadcasts against (B, C, T, H, W).
+    Each broadcasts against (B, C, T, H, W). real_null, fake_null: numbers of the clips whose null the guidance needs.
     """
 
     real: Tensor
     fake: Tensor
     share: Tensor
+    real_null: tuple[int, ...] = ()
+    fake_null: tuple[int, ...] = ()
 
 
-def guidance_scales(guidance: Guidance, sigma_B: Tensor, mouth_BTHW: Tensor) -> Scales:
-    """The rule at these noise levels; mouth_BTHW: how far a cell belongs to the mouth, in [0, 1]."""
-    rules: dict[str, Callable[[Guidance, Tensor, Tensor], Scales]] = {
+def guidance_scales(guidance: Guidance, levels: Sequence[float], mouth_BTHW: Tensor) -> Scales:
+    """The rule at these noise levels, one per clip; mouth_BTHW: how far a cell belongs to the mouth, in [0, 1].
+
+    Levels are host numbers: which forwards are run must not wait for a device.
+    """
+    rules: dict[str, Callable[[Guidance, Sequence[float], Tensor], Scales]] = {
         "none": _none, "constant": _constant, "sync_window": _sync_window, "acc": _acc,
     }  # fmt: skip
-    return rules[guidance.rule](guidance, sigma_B.view(-1, 1, 1, 1, 1), mouth_BTHW[:, None])
+    return rules[guidance.rule](guidance, levels, mouth_BTHW[:, None])
 
 
-def _none(guidance: Guidance, t: Tensor, mouth: Tensor) -> Scales:
+def _none(guidance: Guidance, levels: Sequence[float], mouth: Tensor) -> Scales:
     """Neither score is guided."""
-    one = torch.ones_like(t)
-    return Scales(one, one, one)
+    return _real_guided(guidance, [False] * len(levels), mouth)
 
 
-def _constant(guidance: Guidance, t: Tensor, mouth: Tensor) -> Scales:
+def _constant(guidance: Guidance, levels: Sequence[float], mouth: Tensor) -> Scales:
     """The real score is guided at every level (DMD as published; EchoTorrent, equation 2)."""
-    one = torch.ones_like(t)
-    return Scales(guidance.scale * one, one, one)
+    return _real_guided(guidance, [True] * len(levels), mouth)
 
 
-def _sync_window(guidance: Guidance, t: Tensor, mouth: Tensor) -> Scales:
+def _sync_window(guidance: Guidance, levels: Sequence[float], mouth: Tensor) -> Scales:
     """The real score is guided where guidance moves the lips more than the picture (Lip Forcing, Sync-Window DMD)."""
-    one = torch.ones_like(t)
-    inside = (t >= guidance.low) & (t <= guidance.high)
-    return Scales(torch.where(inside, guidance.scale * one, one), one, one)
+    return _real_guided(guidance, [guidance.low <= t <= guidance.high for t in levels], mouth)
 
 
-def _acc(guidance: Guidance, t: Tensor, mouth: Tensor) -> Scales:
+def _real_guided(guidance: Guidance, chosen: Sequence[bool], mouth: Tensor) -> Scales:
+    """The real score of the chosen clips is guided, the fake score never is, all of the gradient is kept."""
+    scale = mouth.new_tensor([guidance.scale if guided else 1.0 for guided in chosen]).view(-1, 1, 1, 1, 1)
+    one = torch.ones_like(scale)
+    return Scales(scale, one, one, real_null=_clips(chosen, guidance))
+
+
+def _clips(chosen: Sequence[bool], guidance: Guidance) -> tuple[int, ...]:
+    """Numbers of the chosen clips; none where guidance changes nothing."""
+    return tuple(i for i, guided in enumerate(chosen) if guided and guidance.scale != 1)
+
+
+def _acc(guidance: Guidance, levels: Sequence[float], mouth: Tensor) -> Scales:
     """ACC-DMD (EchoTorrent 3.3, equation 3).
 
     t > b: fake conditional - real guided. t <= b: fake guided - real conditional, and inside the mouth what the oral
     rule says. Prose: fake conditional - real conditional there. Printed: the cases the other way round, as the paper
     prints them. Zero: no gradient there.
     """
-    early = t > guidance.band
-    one = torch.ones_like(t)
-    real = torch.where(early, guidance.scale * one, one)
+    early = [t > guidance.band for t in levels]
+    first = mouth.new_tensor(early).view(-1, 1, 1, 1, 1)
     guided = {"prose": 1 - mouth, "printed": mouth, "zero": torch.ones_like(mouth)}[guidance.oral]
-    fake = torch.where(early, torch.ones_like(mouth), 1 + (guidance.scale - 1) * guided)
     kept = 1 - mouth if guidance.oral == "zero" else torch.ones_like(mouth)
-    return Scales(real, fake, torch.where(early, torch.ones_like(mouth), kept))
+    return Scales(
+        real=1 + (guidance.scale - 1) * first,
+        fake=1 + (guidance.scale - 1) * guided * (1 - first),
+        share=first + (1 - first) * kept,
+        real_null=_clips(early, guidance),
+        fake_null=_clips([not is_early for is_early in early], guidance),
+    )

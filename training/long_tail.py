@@ -19,7 +19,7 @@ from torch import Tensor
 from ..networks.audio_pack import FRAMES_PER_LATENT
 from ..networks.speech_encoder import MEL_PER_FRAME
 from .data import Batch, LatentBank, draw_batch
-from .windows import Streamer, Window, roll_chunks, scored_latents
+from .windows import Streamer, Window, made_latents, roll_chunks
 
 _CLIPS, _SPEECH = 1, 2  # streams of random numbers beside the step's own
 
@@ -62,7 +62,7 @@ class LongTail:
     ) -> None:
         self._streamer, self._bank, self._size = streamer, bank, size
         self._clips, self._seed = clips, seed
-        self._chunks = streamer.chunks_of(size.window, "window")
+        streamer.chunks_of(size.window, "window")
         self._device = next(streamer.student.parameters()).device
         if size.recache:
             streamer.chunks_of(size.recache, "recache")
@@ -79,16 +79,16 @@ class LongTail:
         if self._length and random.random() < size.switch_share:
             self._switch(step)
         places = range(self._length, self._length + size.window)
-        scored = scored_latents(self._batch, places)
-        judged = scored.clone()
-        if self._length >= size.long_after:
-            judged[: -size.tail] = False
-        per_chunk = judged.unflatten(0, (self._chunks, -1)).any(dim=1).tolist()
+        noised = made_latents(self._batch, places)
+        first_scored = size.window - size.tail if self._length >= size.long_after else 0
+        scored = tuple(i >= first_scored and made for i, made in enumerate(noised))
+        chunk = self._streamer.cache.chunk
+        per_chunk = [any(scored[at : at + chunk]) for at in range(0, size.window, chunk)]
         exit_step = self._streamer.exit_step(random)
         made = roll_chunks(self._rollout, [learns and chunk for chunk in per_chunk], exit_step=exit_step)
         self._recent = torch.cat([self._recent, made.detach()], dim=2)[:, :, -max(size.recache, 1) :]
         self._length += size.window
-        return Window(self._batch, made, places, judged, scored)
+        return Window(self._batch, made, places, scored, noised)
 
     def _begin(self, step: int, generator: torch.Generator) -> None:
         """New clips, empty caches; the rollout writes the reference into the sink before its first chunk."""

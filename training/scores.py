@@ -71,27 +71,35 @@ class RoutedScore:
             result[rows] = score(noisy_BCTHW[rows], sigma[rows], batch.rows(rows), latents, hears=heard[rows])
         return result
 
-    def _routes(self, batch: Batch) -> list[tuple[Score, Tensor]]:
-        whole = torch.arange(len(batch.latents), device=batch.latents.device)
+    def _routes(self, batch: Batch) -> list[tuple[Score, list[int]]]:
+        clips = range(len(batch.latents))
         if batch.domain is None or not self._experts:
-            return [(self._general, whole)]
-        known = torch.stack([batch.domain == index for index in self._experts])
-        rows = [*known, ~known.any(dim=0)]
-        scores = [*self._experts.values(), self._general]
-        return [(score, whole[row]) for score, row in zip(scores, rows, strict=True) if row.any()]
+            return [(self._general, list(clips))]
+        domains = batch.domain.tolist()
+        routes = [
+            (score, [i for i in clips if domains[i] == index]) for index, score in self._experts.items()
+        ]
+        routes.append((self._general, [i for i in clips if domains[i] not in self._experts]))
+        return [(score, rows) for score, rows in routes if rows]
 
 
 def guided_x0(
-    score: Score, scale: Tensor, noisy_BCTHW: Tensor, sigma: Tensor, batch: Batch, latents: Sequence[int]
+    score: Score,
+    noisy_BCTHW: Tensor,
+    sigma: Tensor,
+    batch: Batch,
+    latents: Sequence[int],
+    *,
+    scale: Tensor,
+    null_of: Sequence[int],
 ) -> Tensor:
-    """x0_null + scale (x0_conditional - x0_null); the null is asked for only of clips where the scale is not 1.
+    """x0_null + scale (x0_conditional - x0_null) of some clips, the conditional prediction of the others.
 
-    scale: broadcasts against (B, C, T, H, W), as guidance_scales gives it.
+    scale: (B, ...), broadcasts against (B, C, T, H, W). null_of: numbers of the clips whose null is asked for.
     """
     result = score(noisy_BCTHW, sigma, batch, latents, hears=True)
-    scale = scale.expand(len(result), *scale.shape[1:])
-    rows = (scale != 1).flatten(1).any(dim=1).nonzero()[:, 0]
-    if not len(rows):
+    rows = list(null_of)
+    if not rows:
         return result
     null = score(noisy_BCTHW[rows], sigma[rows], batch.rows(rows), latents, hears=False)
     guided = result.clone()

@@ -9,7 +9,7 @@ import torch
 
 from .data import LatentBank, draw_batch
 from .rollout import roll_out
-from .windows import Streamer, Window, roll_chunks, scored_latents
+from .windows import Streamer, Window, made_latents, roll_chunks
 
 
 class SelfCorrection:
@@ -43,8 +43,8 @@ class SelfCorrection:
         made = torch.cat([*parts, roll_chunks(rollout, [learns], exit_step=exit_step)], dim=2)
         end, chunk = made.shape[2], self._streamer.cache.chunk
         places = range(max(0, end - self._window), end)
-        last = torch.tensor([place >= end - chunk for place in places], device=made.device)
-        last &= scored_latents(batch, places)
+        own = zip(places, made_latents(batch, places), strict=True)
+        last = tuple(by_student and place >= end - chunk for place, by_student in own)
         sigmas = self._streamer.schedule.sigmas
         interval = (sigmas[exit_step + 1], sigmas[exit_step])
         return Window(batch, made[:, :, places.start :], places, last, last, interval)

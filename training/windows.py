@@ -24,15 +24,15 @@ class Window:
     """Latents of the student's stream as the scores see them.
 
     latents: (B, C, T, H, W), with a gradient where they were made with one. places: their numbers in the stream.
-    scored_T: bool, which of them the student learns from. noised_T: bool, which of them the scores see noisy; the
-    others are clean context. interval: of noise levels that the scores are asked at.
+    scored, noised: whether the student learns from a latent, and whether the scores see it noisy or as clean context.
+    interval: of noise levels that the scores are asked at.
     """
 
     batch: Batch
     latents: Tensor
     places: range
-    scored_T: Tensor
-    noised_T: Tensor
+    scored: tuple[bool, ...]
+    noised: tuple[bool, ...]
     interval: tuple[float, float] = WHOLE_INTERVAL
 
 
@@ -94,10 +94,9 @@ def roll_chunks(rollout: Rollout, learns: Iterable[bool], *, exit_step: int | No
     return torch.cat(chunks, dim=2)
 
 
-def scored_latents(batch: Batch, places: range) -> Tensor:
-    """Every latent but a given one: bool (T,)."""
-    given = batch.condition.clamped
-    return torch.tensor([not (given and place == 0) for place in places], device=batch.latents.device)
+def made_latents(batch: Batch, places: range) -> tuple[bool, ...]:
+    """Per latent whether the student made it: all but a given one."""
+    return tuple(not (batch.condition.clamped and place == 0) for place in places)
 
 
 class SelfForcing:
@@ -121,8 +120,8 @@ class SelfForcing:
         rollout = self._streamer.start(batch, generator)
         exit_step = self._streamer.exit_step(random)
         made = roll_chunks(rollout, [learns] * self._chunks, exit_step=exit_step)
-        scored = scored_latents(batch, self._places)
-        return Window(batch, made, self._places, scored, scored)
+        judged = made_latents(batch, self._places)
+        return Window(batch, made, self._places, judged, judged)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""

@@ -14,7 +14,8 @@ from talkstream.training.guidance import Guidance, guidance_scales
 from talkstream.training.mouth_region import DRAWN_MOUTH, mouth_region
 from talkstream.training.scores import RoutedScore, guided_x0
 
-SIGMA = torch.tensor([0.3, 0.7, 0.95])
+LEVELS = (0.3, 0.7, 0.95)
+SIGMA = torch.tensor(LEVELS)
 PLACES = range(6)
 
 
@@ -40,12 +41,11 @@ def _batch(**changes):
 
 def _direction(guidance, mouth):
     """fake - real under a rule, scores being constants: real 5 / 2, fake 11 / 3."""
-    real, fake, batch = CountedScore(5.0, 2.0), CountedScore(11.0, 3.0), _batch()
-    noisy = torch.zeros(3, 16, 6, 4, 4)
-    scales = guidance_scales(guidance, SIGMA, mouth)
-    difference = guided_x0(fake, scales.fake, noisy, SIGMA, batch, PLACES) - guided_x0(
-        real, scales.real, noisy, SIGMA, batch, PLACES
-    )
+    real, fake = CountedScore(5.0, 2.0), CountedScore(11.0, 3.0)
+    scales = guidance_scales(guidance, LEVELS, mouth)
+    shown = (torch.zeros(3, 16, 6, 4, 4), SIGMA, _batch(), PLACES)
+    difference = guided_x0(fake, *shown, scale=scales.fake, null_of=scales.fake_null)
+    difference = difference - guided_x0(real, *shown, scale=scales.real, null_of=scales.real_null)
     return difference * scales.share, real.clips, fake.clips
 
 
@@ -79,7 +79,7 @@ def test_rules_that_guide_the_real_score(rule, scales, nulls):
     ("sigma", "inside"), [(0.5559, False), (0.5561, True), (0.8819, True), (0.8821, False)]
 )
 def test_the_ends_of_the_sync_window(sigma, inside):
-    scales = guidance_scales(Guidance("sync_window", 4.5), torch.tensor([sigma]), MOUTH[:1])
+    scales = guidance_scales(Guidance("sync_window", 4.5), [sigma], MOUTH[:1])
     assert scales.real.item() == (4.5 if inside else 1.0)
 
 
@@ -104,8 +104,15 @@ def test_acc_in_both_bands_and_at_the_mouth(oral, outside, mouth, edge):
 
 
 def test_a_level_at_the_band_is_late():
-    at, above = (guidance_scales(Guidance("acc", 1.8), torch.tensor([t]), MOUTH[:1]) for t in (0.556, 0.5561))
+    at, above = (guidance_scales(Guidance("acc", 1.8), [t], MOUTH[:1]) for t in (0.556, 0.5561))
     assert (at.real.item(), above.real.item()) == pytest.approx((1.0, 1.8))
+
+
+def test_a_scale_of_one_needs_no_null():
+    for rule in ("constant", "acc"):
+        scales = guidance_scales(Guidance(rule, 1.0), LEVELS, MOUTH)
+        assert scales.real_null == scales.fake_null == ()
+        assert (scales.real == 1).all() and (scales.fake == 1).all()
 
 
 def test_a_rule_with_bad_numbers_is_refused():

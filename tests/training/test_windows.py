@@ -57,7 +57,7 @@ def test_self_forcing_judges_everything_but_the_portrait():
     source = SelfForcing(streamer, random_bank(3), clips=2, window=6)
     window = _draw(source, 0)
     assert window.places == range(6) and window.interval == (0.0, 1.0)
-    assert window.scored_T.tolist() == window.noised_T.tolist() == [False] + [True] * 5
+    assert window.scored == window.noised == (False, *[True] * 5)
     assert Reach(streamer.student)(window) == [False] + [True] * 5
     assert not _draw(source, 0, learns=False).latents.requires_grad
 
@@ -90,9 +90,9 @@ def test_self_correction_judges_the_last_chunk_inside_the_exits_interval():
         window = _draw(source, step)
         end = window.places.stop
         assert window.places == range(max(0, end - 6), end) and window.latents.shape[2] == len(window.places)
-        expected = [place >= max(1, end - 3) for place in window.places]
-        assert window.scored_T.tolist() == window.noised_T.tolist() == expected
-        assert Reach(streamer.student)(window) == expected
+        expected = tuple(place >= max(1, end - 3) for place in window.places)
+        assert window.scored == window.noised == expected
+        assert tuple(Reach(streamer.student)(window)) == expected
         ends.add(end)
         intervals.add(window.interval)
     assert ends == {3, 6, 9}
@@ -110,9 +110,9 @@ def test_a_long_stream_lives_on_and_is_judged_by_its_tail():
     source, reach = _long_tail(streamer), Reach(streamer.student)
     windows = [_draw(source, step) for step in range(4)]
     assert [window.places for window in windows] == [range(6), range(6, 12), range(12, 18), range(6)]
-    scored = [window.scored_T.tolist() for window in windows]
-    assert scored == [[False] + [True] * 5, [True] * 6, [False] * 5 + [True], [False] + [True] * 5]
-    assert [window.noised_T.tolist() for window in windows[1:3]] == [[True] * 6] * 2
+    scored = [window.scored for window in windows]
+    assert scored == [(False, *[True] * 5), (True,) * 6, (*[False] * 5, True), (False, *[True] * 5)]
+    assert [window.noised for window in windows[1:3]] == [(True,) * 6] * 2
     assert reach(windows[1]) == [True] * 6
     assert reach(windows[2]) == [False] * 3 + [True] * 3  # only the chunk of the last latent records
     mel = [window.batch.mel for window in windows]
