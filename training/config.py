@@ -53,7 +53,8 @@ class Recipe:
     another one's voice. form: sizes, schedule and cache of the student. codec: an exported file, or the folder of an
     earlier run. start: what this run goes on from, a finished stage of an earlier run; a codec goes on from what codec:
     could name. teacher: finished stage whose network judges a distillation, start's own where it is missing. experts:
-    the same for clips of a domain, by its name. export_codec, export_student: files that it writes at its end.
+    the same for clips of a domain, by its name. syncnet: folder of a finished sync teacher. export_codec,
+    export_student: files that it writes at its end.
     """
 
     folder: Path
@@ -69,6 +70,7 @@ class Recipe:
     start: Path | None = None
     teacher: Path | None = None
     experts: dict[str, Path] = field(default_factory=dict)
+    syncnet: Path | None = None
     export_codec: Path | None = None
     export_student: Path | None = None
     notes: tuple[str, ...] = field(default=())

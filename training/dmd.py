@@ -72,7 +72,7 @@ class DistilSettings:
     mouth_edge: float = 1.0
     critic_loss: Literal["flow", "x0"] = "flow"
     audio_dropout: float = 0.1
-    reward: Literal["none", "reader"] = "none"
+    reward: Literal["none", "reader", "syncnet"] = "none"
     dmd_share: float = 1.0
     regression_share: float = 0.0
     reading_share: float = 0.0
@@ -132,13 +132,14 @@ class DistilStage:
         student: TrainableStudent,
         teacher: TrainableStudent,
         experts: Mapping[int, TrainableStudent] | None = None,
+        syncnet: Confidence | None = None,
         cache: CacheSpec,
         schedule: Schedule,
     ) -> None:
         """student: where it starts, causal. teacher: the real score, bidirectional; the fake score starts as a copy of
         it.
 
-        experts: real scores of some domains. cache: of the student's form.
+        experts: real scores of some domains. syncnet: judge of the reward of that name. cache: of the student's form.
         """
         self.settings, self._held_out = settings, held_out
         self.cache = settings.cache_of(cache)
@@ -161,15 +162,21 @@ class DistilStage:
         self._importance = weights.to(self._device)
         self._reader = self._train_reader(bank)
         self._reward_scale = RewardScale()
-        self._confidence: Confidence | None = None
-        if settings.reward == "reader":
-            self._confidence = ReaderConfidence(self._reader)
+        self._confidence = self._judge(syncnet)
 
     def _train_reader(self, bank: LatentBank) -> LatentReader | None:
         s = self.settings
         if s.reading_share == 0 and s.reward != "reader":
             return None
         return train_latent_reader(bank.latents, bank.mouth, steps=s.reader_steps, device=self._device)
+
+    def _judge(self, syncnet: Confidence | None) -> Confidence | None:
+        """Whose confidence weighs the clips."""
+        if self.settings.reward == "syncnet" and syncnet is None:
+            raise ValueError("reward is 'syncnet' and no sync teacher is given; set syncnet: in the recipe")
+        if self._reader is not None and self.settings.reward == "reader":
+            return ReaderConfidence(self._reader)
+        return syncnet if self.settings.reward == "syncnet" else None
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One window; on the student's steps its update, then always the fake score's, on the same window."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..networks.audio_pack import FRAMES_PER_LATENT
+from ..networks.speech_encoder import MEL_PER_FRAME
 from .data import Batch
 from .latent_reader import LatentReader, mouths_of_latents, with_predecessors
 
@@ -65,6 +68,23 @@ class ReaderConfidence:
         """(B,), at most 0: minus the root of the mean squared error over frames and mouth numbers."""
         error = reading_errors(self._reader, latents_BCTHW, batch, places)
         return -error.square().flatten(1).mean(dim=1).sqrt()
+
+
+class SyncConfidence:
+    """Sync-C of the decoded mouths, by the sync teacher."""
+
+    def __init__(self, reward: Callable[..., Tensor]) -> None:
+        """reward: a SyncReward."""
+        self._reward = reward
+
+    def __call__(self, latents_BCTHW: Tensor, batch: Batch, places: Sequence[int]) -> Tensor:
+        """(B,). A later window is decoded as a clip of its own, whose first latent is one frame and is not scored."""
+        frame = FRAMES_PER_LATENT * places[0]
+        if not frame:
+            return self._reward(latents_BCTHW, batch)
+        place = None if batch.place is None else batch.place[:, frame:]
+        heard = replace(batch, mel=batch.mel[:, MEL_PER_FRAME * frame :], place=place)
+        return self._reward(latents_BCTHW, heard, first_latent=1)
 
 
 def reading_errors(

@@ -22,10 +22,13 @@ from .finetune import FinetuneStage
 from .mini import MEL, NETWORK, SPEECH, mini_profile, with_cache
 from .mini_echo import echo_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
+from .reward import SyncConfidence
 from .sampling import load_codec_file
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
+from .sync_reward import SyncReward
 from .sync_stage import SyncNetStage
+from .syncnet import load_syncnet
 from .trainer import Stage
 from .world.acting import DOMAINS
 from .world.dataset import load
@@ -187,10 +190,15 @@ def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: S
         DOMAINS.index(name): _trained(recipe, folder, device) for name, folder in recipe.experts.items()
     }
     profile = _profile(recipe)
+    syncnet = None
+    if recipe.syncnet is not None:
+        syncnet = SyncConfidence(
+            SyncReward(load_syncnet(recipe.syncnet).to(device), load_codec(recipe).to(device))
+        )
     return DistilStage(
         settings, *_banks(recipe), student=_trained(recipe, start, device),
-        teacher=_trained(recipe, recipe.teacher or start, device), experts=experts, cache=profile.cache_spec,
-        schedule=Schedule.from_sigmas(profile.sigmas),
+        teacher=_trained(recipe, recipe.teacher or start, device), experts=experts, syncnet=syncnet,
+        cache=profile.cache_spec, schedule=Schedule.from_sigmas(profile.sigmas),
     )  # fmt: skip
 
 

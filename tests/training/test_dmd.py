@@ -219,6 +219,7 @@ def test_a_dubbing_student_learns_from_its_first_latent():
         ({"rollout": "long_tail", "horizon": 18, "regression_share": 1.0}, "set it to 0"),
         ({"rollout": "long_tail", "recache": 2}, "recache is 2 latents"),
         ({"guidance_rule": "windowed"}, "expected one of"),
+        ({"reward": "syncnet"}, "set syncnet: in the recipe"),
         ({"student_every": 0}, "expected at least 1"),
     ],
 )

@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from talkstream.tests.training.tiny_world import random_bank
+from talkstream.networks.causal_vae import CausalVAE, VAEConfig
+from talkstream.tests.training.tiny_world import SPEECH, random_bank
 from talkstream.training.data import draw_batch
 from talkstream.training.latent_reader import mouths_of_latents
-from talkstream.training.reward import ReaderConfidence, RewardScale, reading_errors, reward_weights
+from talkstream.training.reward import (
+    ReaderConfidence,
+    RewardScale,
+    SyncConfidence,
+    reading_errors,
+    reward_weights,
+)
+from talkstream.training.sync_reward import SyncReward
+from talkstream.training.syncnet import SyncNet, SyncNetConfig
 
 
 def test_weights_are_exponentials_of_mean_one():
@@ -71,6 +80,38 @@ def test_a_readers_confidence_is_minus_its_error():
     torch.testing.assert_close(confidence, -truth[:, :3].square().mean(dim=(1, 2, 3)).sqrt())
     better = replace(batch, mouth=0.1 * batch.mouth)
     assert (ReaderConfidence(reader)(latents, better, range(3)) > confidence).all()
+
+
+def test_a_later_window_is_a_clip_of_its_own_for_the_sync_teacher():
+    """Latent 5's last frame is frame 20: speech and boxes begin there, and the first latent is not scored."""
+    batch = draw_batch(random_bank(2), np.random.default_rng(0), clips=2, latents=9)
+    batch = replace(batch, place=torch.rand(2, 33, 4))
+    seen = []
+
+    def reward(latents, heard, *, first_latent=0):
+        seen.append((heard.mel, heard.place, first_latent))
+        return latents.mean(dim=(1, 2, 3, 4))
+
+    latents = torch.randn(2, 16, 4, 4, 4)
+    for places in (range(4), range(5, 9)):
+        confidence = SyncConfidence(reward)(latents, batch, places)
+        assert torch.equal(confidence, latents.mean(dim=(1, 2, 3, 4)))
+    (mel, place, first), (later_mel, later_place, later_first) = seen
+    assert torch.equal(mel, batch.mel) and torch.equal(place, batch.place) and first == 0
+    assert torch.equal(later_mel, batch.mel[:, 80:]) and torch.equal(later_place, batch.place[:, 20:])
+    assert later_first == 1
+
+
+def test_the_sync_teacher_judges_windows_anywhere():
+    """With a codec and a SyncNet of random weights: a finite Sync-C of every clip, other speech gives another."""
+    generator = torch.Generator().manual_seed(0)
+    config = SyncNetConfig(bins=SPEECH.bins, lips=(4, 4, 4), frame=8, speech=(8, 8), width=8)
+    reward = SyncReward(SyncNet(config).eval(), CausalVAE(VAEConfig(dim=4)).eval())
+    batch = draw_batch(random_bank(2), np.random.default_rng(0), clips=2, latents=9)
+    latents = torch.randn(2, 16, 4, 4, 4, generator=generator)
+    found = SyncConfidence(reward)(latents, batch, range(5, 9))
+    other = SyncConfidence(reward)(latents, replace(batch, mel=1 - batch.mel), range(5, 9))
+    assert found.shape == (2,) and found.isfinite().all() and (found - other).abs().min() > 0
 
 
 def test_the_first_latent_of_a_later_window_is_not_read():
