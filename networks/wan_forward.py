@@ -35,7 +35,7 @@ class _Pass:
     cache: KVCache | None
     attention: Attention
     cast: Cast
-    mask_LL: Tensor | None
+    masks_LL: tuple[Tensor | None, ...]
     speakers: SpeakerAudio | None
 
 
@@ -49,10 +49,10 @@ def wan_forward(
     audio_projections: Sequence[nn.Module] | None = None,
     speakers: SpeakerAudio | None = None,
     cache: KVCache | None = None,
-    first_latent: int = 0,
+    positions: Sequence[int] | None = None,
     attention: Attention = sdpa_attention,
     cast: Cast = default_cast,
-    attention_mask_LL: Tensor | None = None,
+    attention_mask_LL: Tensor | Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Predict the velocity of a clip or of a chunk.
 
@@ -60,8 +60,9 @@ def wan_forward(
     text: rows (B, M, text_dim) or a TextContext; audio tokens: (B, T, E). speakers: the audio of a MultiTalk
     network. Returns (B, out_dim, T, H, W).
 
-    cache: None attends within the clip, with positions from first_latent on and an optional mask (True =
-    seen); otherwise the cache says which past the chunk sees and which positions it has.
+    cache: None attends within the clip, at temporal positions 0, 1, 2, ... or those given, with an optional mask
+    (True = seen) or one for each layer of a pattern that repeats; otherwise the cache says which past the chunk
+    sees and which positions it has.
     Raises ValueError where sizes do not fit.
     """
     _check(model, x_BCTHW, timestep_BT, audio_tokens_BTE, audio_projections)
@@ -72,12 +73,12 @@ def wan_forward(
     shared = _Pass(
         modulation_BT6D=model.time_projection(time_BTD).unflatten(-1, (6, -1)),
         text=text_BMD if isinstance(text_BMD, TextContext) else prepare_text(model, text_BMD),
-        rope=cache.rope if cache is not None else _clip_rope(model, x, grid, first_latent),
+        rope=cache.rope if cache is not None else _clip_rope(model, x, grid, positions),
         heads=model.num_heads,
         cache=cache,
         attention=attention,
         cast=cast,
-        mask_LL=attention_mask_LL,
+        masks_LL=_mask_pattern(attention_mask_LL),
         speakers=speakers,
     )
     heard = injected_layers(len(model.blocks)) if audio_tokens_BTE is not None else ()
@@ -100,7 +101,7 @@ def _block(block: nn.Module, x: Tensor, layer: int, shared: _Pass) -> Tensor:
         rope=shared.rope,
         cache=shared.cache,
         attention=shared.attention,
-        mask_LL=shared.mask_LL,
+        mask_LL=shared.masks_LL[layer % len(shared.masks_LL)],
     )
     x = add_gated(x, attended, gate_a)
     text = shared.text
@@ -130,9 +131,24 @@ def _embed(model: nn.Module, x_BCTHW: Tensor) -> tuple[Tensor, tuple[int, int, i
     return patches.flatten(2).transpose(1, 2).contiguous(), tuple(patches.shape[2:])
 
 
-def _clip_rope(model: nn.Module, x: Tensor, grid: tuple[int, int, int], first_latent: int) -> Rope:
+def _clip_rope(
+    model: nn.Module, x: Tensor, grid: tuple[int, int, int], positions: Sequence[int] | None
+) -> Rope:
+    if positions is None:
+        positions = range(grid[0])
+    elif len(positions) != grid[0]:
+        raise ValueError(f"got {len(positions)} positions for {grid[0]} latents; give one for each.")
     rotary = Rotary(grid[1:], model.dim // model.num_heads, dtype=rope_dtype(x.dtype), device=x.device)
-    return rotary(range(first_latent, first_latent + grid[0]))
+    return rotary(positions)
+
+
+def _mask_pattern(masks: Tensor | Sequence[Tensor] | None) -> tuple[Tensor | None, ...]:
+    """Masks of the layers of a pattern, at least one."""
+    if masks is None or isinstance(masks, Tensor):
+        return (masks,)
+    if not masks:
+        raise ValueError("got no attention mask; give one for each layer of the pattern, or None.")
+    return tuple(masks)
 
 
 def _head(model: nn.Module, x: Tensor, time_BTD: Tensor, grid: tuple[int, int, int], cast: Cast) -> Tensor:

@@ -57,12 +57,32 @@ def test_one_chunk_is_the_whole_clip(model, cls):
     )
 
 
-def test_first_latent_shifts_positions_only_relatively(model):
-    """Without a cache only distances count, so a clip anywhere gives the same."""
+def test_positions_count_only_relatively(model):
+    """Without a cache only distances count: a clip anywhere gives the same, one with a gap does not."""
     x, text, audio = inputs()
-    torch.testing.assert_close(
-        run(model, x, text, audio, first_latent=700), run(model, x, text, audio), rtol=0, atol=1e-5
-    )
+    plain = run(model, x, text, audio)
+    moved = run(model, x, text, audio, positions=range(700, 706))
+    torch.testing.assert_close(moved, plain, rtol=0, atol=1e-5)
+    assert (run(model, x, text, audio, positions=[0, 1, 2, 9, 10, 11]) - plain).abs().max() > 2e-4
+    with pytest.raises(ValueError, match="got 2 positions for 6 latents"):
+        run(model, x, text, audio, positions=[0, 1])
+
+
+def test_masks_repeat_over_the_layers(model):
+    """Two masks serve even and odd layers: the second one hides all but the diagonal from odd layers alone."""
+    x, text, audio = inputs()
+    everything, own = torch.ones(36, 36, dtype=torch.bool), torch.eye(36, dtype=torch.bool)
+    outputs = {
+        name: run(model, x, text, audio, attention_mask_LL=masks)
+        for name, masks in (("none", None), ("all", (everything,)), ("odd", (everything, own)), ("own", own))
+    }
+    torch.testing.assert_close(outputs["all"], outputs["none"], rtol=0, atol=1e-5)
+    three = run(model, x, text, audio, attention_mask_LL=[everything, own] * 3)
+    assert torch.equal(outputs["odd"], three)
+    for other in ("none", "own"):
+        assert (outputs["odd"] - outputs[other]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="no attention mask"):
+        run(model, x, text, audio, attention_mask_LL=())
 
 
 def test_prepared_text_is_the_same_as_text_rows(model):
