@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..samplers.flow_matching import x0_from_velocity
 from ..samplers.schedule import TIMESTEP_SCALE
+from .conditions import Condition
 from .data import Batch
 from .student import TrainableStudent
 
@@ -24,6 +26,45 @@ class Predictions:
     def guided(self, scale: float) -> Tensor:
         """null + scale * (conditional - null); 1 is the conditional prediction itself."""
         return self.null + scale * (self.conditional - self.null)
+
+
+def place_given(x_BCTHW: Tensor, condition: Condition, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """A window with the portrait written wherever it holds latent 0 of a stream that begins with it.
+
+    Returns the window and which of its latents are given: bool (T,).
+    """
+    given_T = torch.tensor([condition.clamped and place == 0 for place in places], device=x_BCTHW.device)
+    known = condition.reference_BC1HW.to(x_BCTHW)
+    return torch.where(given_T[:, None, None], known, x_BCTHW), given_T
+
+
+def predict_velocity(
+    network: TrainableStudent,
+    x_BCTHW: Tensor,
+    batch: Batch,
+    places: Sequence[int],
+    *,
+    level_BT: Tensor,
+    hears: bool | Tensor = True,
+    text_BMD: Tensor | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Tensor:
+    """One call of a network on latents of a clip: velocity (B, C, T, H, W) in float32.
+
+    places: the latents' indices in the clip, which say what they hear and what lies beside them. level_BT: their noise
+    levels. hears: False gives zero speech features; (B,) says so per clip. options are those of ``wan_forward``.
+    """
+    with torch.autocast(x_BCTHW.device.type, torch.bfloat16):
+        speech = network.features(batch.mel)[:, list(places)]
+        heard = torch.as_tensor(hears, device=x_BCTHW.device).view(-1, 1, 1)
+        velocity = network(
+            torch.cat([x_BCTHW, batch.condition.channels(places)], dim=1),
+            timestep_BT=TIMESTEP_SCALE * level_BT,
+            speech_BTV=torch.where(heard, speech, torch.zeros_like(speech)),
+            text_BMD=text_BMD,
+            **options,
+        )
+    return velocity.float()
 
 
 def predict_x0(
@@ -42,21 +83,10 @@ def predict_x0(
     not part of it where a portrait is given: it is clamped here, at level 0. latents: the window's places in the clip.
     hears: False gives zero speech features; (B,) says so per clip. Gradients flow where torch records them.
     """
-    x = noisy_BCTHW
-    level_BT = sigma_B if sigma_B.ndim == 2 else sigma_B[:, None].expand(-1, len(latents))
-    if batch.condition.clamped and latents[0] == 0:
-        x = batch.condition.clamp(x)
-        level_BT = torch.cat([torch.zeros_like(level_BT[:, :1]), level_BT[:, 1:]], dim=1)
-    with torch.autocast(x.device.type, torch.bfloat16):
-        speech = network.features(batch.mel)[:, list(latents)]
-        heard = torch.as_tensor(hears, device=x.device).view(-1, 1, 1)
-        velocity = network(
-            torch.cat([x, batch.condition.channels(latents)], dim=1),
-            timestep_BT=TIMESTEP_SCALE * level_BT,
-            speech_BTV=torch.where(heard, speech, torch.zeros_like(speech)),
-            text_BMD=text_BMD,
-        )
-    return x0_from_velocity(x, velocity.float(), level_BT[:, None, :, None, None])
+    x, given_T = place_given(noisy_BCTHW, batch.condition, latents)
+    level_BT = (sigma_B if sigma_B.ndim == 2 else sigma_B[:, None]) * ~given_T
+    velocity = predict_velocity(network, x, batch, latents, level_BT=level_BT, hears=hears, text_BMD=text_BMD)
+    return x0_from_velocity(x, velocity, level_BT[:, None, :, None, None])
 
 
 def predict_both(

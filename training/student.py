@@ -14,20 +14,35 @@ from .initialisation import initialise
 
 
 class TrainableStudent(nn.Module):
-    """A network with its own speech encoder and a null text."""
+    """A network with its own speech encoder. A student hears a null text; a teacher may read captions."""
 
-    def __init__(self, network: WanConfig, speech: SpeechEncoderConfig, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        network: WanConfig,
+        speech: SpeechEncoderConfig,
+        generator: torch.Generator,
+        *,
+        reads_text: bool = False,
+    ) -> None:
+        """reads_text: the weights that only a text reaches start at random and are trained; else they are zeros.
+
+        The null text, one row of zeros, gives the same whatever those weights are.
+        """
         super().__init__()
         self.network = WanModel(network)
         self.network.initialize(generator)
         self.encoder = SpeechEncoder(speech)
         initialise(self.encoder, generator)
-        with torch.no_grad():
-            # A null text is one zero row: these weights are never multiplied by anything else.
-            self.network.text_embedding[0].weight.zero_()
-            for block in self.network.blocks:
-                block.cross_attn.q.weight.zero_()
-                block.cross_attn.k.weight.zero_()
+        if not reads_text:
+            self._leave_text_out()
+
+    @torch.no_grad()
+    def _leave_text_out(self) -> None:
+        """A null text is one zero row: these weights are never multiplied by anything else."""
+        self.network.text_embedding[0].weight.zero_()
+        for block in self.network.blocks:
+            block.cross_attn.q.weight.zero_()
+            block.cross_attn.k.weight.zero_()
         self.network.text_embedding[0].weight.requires_grad_(False)
 
     def features(self, mel_BAM: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from talkstream.tests.training.tiny_world import (
 )
 from talkstream.training.codec import CodecSettings, CodecStage, to_tensor
 from talkstream.training.config import Recipe, StageRecipe
-from talkstream.training.finetune import FinetuneSettings, FinetuneStage, Sequence, draw_sigmas
+from talkstream.training.finetune import FinetuneSettings, FinetuneStage
 from talkstream.training.stages import build_stage
 from talkstream.training.sync_stage import SyncNetSettings, SyncNetStage
 from talkstream.training.syncnet import SyncNetConfig, load_syncnet
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning", "ig
 
 
 def _finetune():
-    settings = FinetuneSettings(batch=2, bidirectional_share=0.3)
+    settings = FinetuneSettings(batch=2)
     return FinetuneStage(
         settings,
         random_bank(3),
@@ -98,19 +98,6 @@ def test_finetune_learns_a_constant_clip():
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
 
 
-def test_a_sequence_learns_only_what_a_stream_would_make():
-    assert Sequence((0, 1, 2), 3).learnable() == [True, True, True]
-    assert Sequence((0, 3, 4), 3).learnable() == [True, False, True]
-    assert Sequence((0, 3, 4), 3).latents() == [0, 1, 2, 9, 10, 11, 12, 13, 14]
-
-
-def test_noise_levels_keep_their_share_at_the_sampler():
-    sigma = draw_sigmas(np.random.default_rng(0), (500, 3), sampling=SIGMAS[:-1], share=0.5, shift=5.0)
-    exact = sum((sigma == torch.tensor(level)).sum().item() for level in SIGMAS[:-1])
-    assert 0.45 < exact / 1500 < 0.55
-    assert 0.0 < sigma.min() and sigma.max() <= 1.0
-
-
 def test_learning_rate_rises_then_falls_to_zero():
     shares = [learning_rate_share(p, warmup=0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
     assert shares == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0], abs=1e-9)
@@ -126,7 +113,7 @@ def test_a_broken_loss_stops_the_run(tmp_path):
     stage = _finetune()
     with torch.no_grad():
         stage.student.network.patch_embedding.weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="causal is nan|bidirectional is nan"):
+    with pytest.raises(FloatingPointError, match="causal is nan"):
         train(stage, Budget(steps=3), tmp_path)
 
 

@@ -1,0 +1,153 @@
+"""What all flow-matching stages share: the loss of one noisy window, one update, the held-out loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..networks.speech_encoder import SpeechEncoderConfig
+from ..networks.wan import WanConfig
+from ..samplers.flow_matching import add_noise, velocity_target
+from .data import Batch
+from .ema import ExponentialAverage
+from .losses import weighted_mse
+from .muon import make_optimisers
+from .prediction import place_given, predict_velocity
+from .student import TrainableStudent, importance, widen_input
+
+_EVALUATIONS = 4
+_EVALUATION_CLIPS = 8
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """Numbers that every flow-matching stage has: batch, rates, where the loss looks, running average, seed."""
+
+    batch: int = 8
+    matrix_lr: float = 0.01
+    other_lr: float = 0.001
+    shift: float = 5.0
+    mouth_weight: float = 5.0
+    eye_weight: float = 2.0
+    ema_decay: float = 0.995
+    seed: int = 0
+
+
+def flow_loss(
+    student: TrainableStudent,
+    batch: Batch,
+    noise: Tensor,
+    *,
+    places: Sequence[int],
+    level_BT: Tensor,
+    weight_BT: Tensor,
+    importance_HW: Tensor,
+    hears: bool | Tensor = True,
+    text_BMD: Tensor | None = None,
+    **options: Any,  # noqa: ANN401
+) -> Tensor:
+    """Weighted squared error of the predicted velocity against noise - x0 (Lipman et al. 2022, rectified form).
+
+    noise: like the clip's latents at these places. level_BT: noise level of each latent, 0 to 1. weight_BT: how much
+    each latent counts; what is given counts nothing. The rest goes to ``predict_velocity``.
+    """
+    x0 = batch.latents[:, :, list(places)]
+    noisy = add_noise(x0, noise, level_BT[:, None, :, None, None])
+    x, given_T = place_given(noisy, batch.condition, places)
+    velocity = predict_velocity(
+        student, x, batch, places, level_BT=level_BT, hears=hears, text_BMD=text_BMD, **options
+    )
+    weight = weight_BT.to(x0) * ~given_T
+    return weighted_mse(velocity, velocity_target(x0, noise), weight[:, None, :, None, None] * importance_HW)
+
+
+class FlowStage:
+    """A network behind a speech encoder that stays as it is. A subclass says what a batch is and what it costs."""
+
+    settings: FlowSettings
+    loss_name: str
+
+    def __init__(
+        self,
+        settings: FlowSettings,
+        bank: Any,  # noqa: ANN401
+        held_out: Any,  # noqa: ANN401
+        *,
+        network: WanConfig,
+        speech: SpeechEncoderConfig,
+        size: tuple[int, int],
+        reads_text: bool = False,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+    ) -> None:
+        """bank, held_out: what the subclass draws batches from. size: height and width of a latent."""
+        self.settings, self._bank, self._held_out, self._device = settings, bank, held_out, device
+        generator = torch.Generator().manual_seed(settings.seed)
+        self.student = TrainableStudent(network, speech, generator, reads_text=reads_text).to(device)
+        self.student.encoder.requires_grad_(False)
+        self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
+        self.optimisers = make_optimisers(
+            self.student, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr, keep_adam=_keeps_adam
+        )
+        weights = importance(*size, mouth=settings.mouth_weight, eyes=settings.eye_weight)
+        self._importance = weights.to(device)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with the weights of a student that may see fewer input channels, its speech encoder among them."""
+        self.student.load_state_dict(widen_input(weights, self.student.network.in_dim))
+        self.average = ExponentialAverage(self.student, decay=self.settings.ema_decay)
+
+    def _draw(self, bank: Any, random: np.random.Generator, *, clips: int, warp: bool) -> Any:  # noqa: ANN401
+        """One batch of a bank."""
+        raise NotImplementedError
+
+    def _loss(self, batch: Any, random: np.random.Generator, generator: torch.Generator) -> Tensor:  # noqa: ANN401
+        """Its loss, all randomness from the two generators."""
+        raise NotImplementedError
+
+    def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Normal noise, drawn on the CPU so that every device sees the same."""
+        return torch.randn(like.shape, generator=generator).to(like)
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        """One update on one batch."""
+        random = np.random.default_rng([self.settings.seed, step])
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        batch = self._draw(self._bank, random, clips=self.settings.batch, warp=True)
+        loss = self._loss(batch.to(self._device), random, generator)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.average.update(self.student)
+        return {self.loss_name: loss.item()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Loss of held-out clips with fixed noise, by the averaged weights."""
+        random, generator = np.random.default_rng(1), torch.Generator().manual_seed(1)
+        with self.average.applied_to(self.student):
+            losses = []
+            for _ in range(_EVALUATIONS):
+                batch = self._draw(self._held_out, random, clips=_EVALUATION_CLIPS, warp=False)
+                losses.append(self._loss(batch.to(self._device), random, generator).item())
+        return {self.loss_name: sum(losses) / len(losses)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and their running average."""
+        return {"student": self.student.state_dict(), "average": self.average.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of state_dict."""
+        self.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+
+
+def _keeps_adam(name: str) -> bool:
+    """Embeddings, head and modulation do better with AdamW."""
+    return any(part in name for part in ("patch_embedding", "head.head", "modulation", "text_embedding"))
