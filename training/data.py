@@ -179,14 +179,18 @@ def draw_batch(
     among = bank.clips_of(domains)
     chosen = among[random.integers(len(among), size=clips)]
     versions = random.integers(bank.mel.shape[1], size=clips)
+    batch = take_batch(bank, chosen, versions, latents=latents)
+    return replace(batch, mel=torch.from_numpy(warp_mel(batch.mel.numpy(), random))) if warp else batch
+
+
+def take_batch(bank: LatentBank, clips: np.ndarray, versions: np.ndarray, *, latents: int) -> Batch:
+    """These clips from their start, cut to a number of latents, each with one version of its speech."""
     frames = FRAMES_PER_LATENT * latents - 3
-    mel_frames = frames * MEL_PER_FRAME
-    mel = bank.mel[chosen, versions][:, :mel_frames].astype(np.float32)
     return Batch(
-        latents=_float(bank.latents[chosen][:, :, :latents]),
-        mel=torch.from_numpy(warp_mel(mel, random) if warp else mel),
-        mouth=_float(bank.mouth[chosen, :frames]),
-        condition=bank.condition(chosen, latents),
-        domain=None if bank.domain is None else torch.from_numpy(bank.domain[chosen].astype(np.int64)),
-        place=None if bank.place is None else _float(bank.place[chosen, :frames]),
+        latents=_float(bank.latents[clips][:, :, :latents]),
+        mel=_float(bank.mel[clips, versions][:, : frames * MEL_PER_FRAME]),
+        mouth=_float(bank.mouth[clips, :frames]),
+        condition=bank.condition(clips, latents),
+        domain=None if bank.domain is None else torch.from_numpy(bank.domain[clips].astype(np.int64)),
+        place=None if bank.place is None else _float(bank.place[clips, :frames]),
     )
