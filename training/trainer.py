@@ -44,7 +44,10 @@ class Budget:
 
 
 class Stage(Protocol):
-    """One training stage. Randomness of a step comes from its number alone, so that a resumed run is the same."""
+    """One training stage. Randomness of a step comes from its number alone, so that a resumed run is the same.
+
+    One that may end before its budget has a property ``finished``.
+    """
 
     optimisers: list[torch.optim.Optimizer]
 
@@ -81,6 +84,9 @@ def train(
     while budget.progress(elapsed, step) < 1.0 and (
         stop_after_steps is None or step - first_step < stop_after_steps
     ):
+        if getattr(stage, "finished", False):
+            log.info("finished at step %d: the held-out error falls no more", step)
+            break
         started = time.monotonic()
         progress = budget.progress(elapsed, step)
         share = max(learning_rate_share(progress, warmup=budget.warmup), 1e-3)
