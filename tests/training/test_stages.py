@@ -98,6 +98,38 @@ def test_finetune_learns_a_constant_clip():
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
 
 
+def test_a_student_with_a_cache_per_step_sees_one_level():
+    """Every chunk of a sequence is at one level, the sink in front clean; odd layers have a mask without history."""
+    cache = replace(
+        CACHE, history=(6, 0), sink=1, mode="per_step", sink_source="reference_then_first_generated"
+    )
+    stage = FinetuneStage(
+        FinetuneSettings(batch=2), random_bank(2), random_bank(2), network=NETWORK, speech=SPEECH, cache=cache,
+        sigmas=SIGMAS,
+    )  # fmt: skip
+    forward, calls = stage.student.forward, []
+    stage.student.forward = lambda x, **given: (calls.append(given), forward(x, **given))[1]
+    assert all(np.isfinite(stage.step(step, 0.0)["causal"]) for step in range(3))
+    for given in calls:
+        level = given["timestep_BT"]
+        assert (level[:, 0] == 0).all() and (level[:, 1:] == level[:, 1:2]).all() and (level[:, 1] > 0).all()
+        even, odd = given["attention_mask_LL"]
+        last = -3 * 4
+        assert even[last:].all() and odd[last:, :4].all() and odd[last:, last:].all()
+        assert not odd[last:, 4:last].any()
+    dubbed = random_bank(2, lip_sync=True)
+    with pytest.raises(ValueError, match="use a sink of first_latents"):
+        FinetuneStage(
+            FinetuneSettings(),
+            dubbed,
+            dubbed,
+            network=LIPSYNC_NETWORK,
+            speech=SPEECH,
+            cache=cache,
+            sigmas=SIGMAS,
+        )
+
+
 def test_learning_rate_rises_then_falls_to_zero():
     shares = [learning_rate_share(p, warmup=0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
     assert shares == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0], abs=1e-9)
