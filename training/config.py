@@ -10,16 +10,22 @@ from typing import Any, Literal
 
 from .codec import CodecSettings
 from .dmd import DistilSettings
+from .experts import ExpertSettings
 from .finetune import FinetuneSettings
+from .ode import OdeSettings
 from .speech import SpeechSettings
 from .sync_stage import SyncNetSettings
+from .teacher import TeacherSettings
 from .trainer import Budget
 from .world.dataset import DatasetSize
 
 STAGES = {
     "codec": CodecSettings,
     "speech": SpeechSettings,
+    "teacher": TeacherSettings,
     "finetune": FinetuneSettings,
+    "ode": OdeSettings,
+    "expert": ExpertSettings,
     "distil": DistilSettings,
     "syncnet": SyncNetSettings,
 }

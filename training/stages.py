@@ -12,16 +12,22 @@ from torch import Tensor
 from ..networks.causal_vae import CausalVAE, VAEConfig
 from ..networks.profile import StudentProfile
 from ..networks.wan import WanConfig
+from ..samplers.guidance import Guidance
 from ..samplers.schedule import Schedule
 from .codec import CodecStage
 from .config import Recipe, StageRecipe
 from .data import LatentBank, freeze_codec, load_bank, make_latent_bank, make_lipsync_bank, save_bank
 from .dmd import DistilStage
+from .domain_rewards import ReadingReward, rare_visemes
+from .experts import ExpertSettings, ExpertStage
 from .export import export_codec, export_student
 from .finetune import FinetuneStage
+from .flow import FlowStage
+from .latent_reader import train_latent_reader
 from .mini import MEL, NETWORK, SPEECH, mini_profile, with_cache
 from .mini_echo import echo_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
+from .ode import OdeSettings, OdeStage
 from .reward import SyncConfidence
 from .sampling import load_codec_file
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
@@ -29,7 +35,10 @@ from .student import TrainableStudent
 from .sync_reward import SyncReward
 from .sync_stage import SyncNetStage
 from .syncnet import load_syncnet
+from .teacher import TeacherStage
+from .teacher_sampling import Teacher
 from .trainer import Stage
+from .trajectories import load_trajectories, make_trajectories, save_trajectories
 from .world.acting import DOMAINS
 from .world.dataset import load
 
@@ -44,7 +53,8 @@ def build_stage(recipe: Recipe, index: int, *, device: torch.device) -> Stage:
     part = recipe.stages[index]
     before = recipe.stages[index - 1] if index else None
     makers = {
-        "codec": partial(_codec, before=before), "speech": _speech, "finetune": _finetune,
+        "codec": partial(_codec, before=before), "speech": _speech, "teacher": partial(_teacher, before=before),
+        "finetune": partial(_finetune, before=before), "ode": partial(_ode, before=before), "expert": _expert,
         "distil": partial(_distil, before=before), "syncnet": _syncnet,
     }  # fmt: skip
     return makers[part.stage](recipe, part.settings, device=device)
@@ -57,7 +67,7 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
         freeze_codec(vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
         torch.save(vae.state_dict(), recipe.folder / _FOLDED)
         export_codec(recipe.export_codec, vae)
-    if recipe.export_student is not None and isinstance(stage, (FinetuneStage, DistilStage)):
+    if recipe.export_student is not None and isinstance(stage, (FinetuneStage, OdeStage, DistilStage)):
         stage.average.copy_to(stage.student)
         student = stage.student.cpu()
         profile = _profile(recipe)
@@ -156,24 +166,64 @@ def _profile(recipe: Recipe) -> StudentProfile:
     return lipsync_profile() if recipe.lip_sync else mini_profile()
 
 
-def _finetune(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
-    """Goes on from an earlier run's student, or starts anew behind this run's speech encoder."""
+def _teacher(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
+    stage = TeacherStage(settings, *_banks(recipe), network=_network(recipe), speech=SPEECH, device=device)
+    return _begin(stage, recipe, before)
+
+
+def _finetune(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
     stage = FinetuneStage(
-        settings,
-        *_banks(recipe),
-        network=_network(recipe),
-        speech=SPEECH,
-        cache=_profile(recipe).cache_spec,
-        sigmas=_profile(recipe).sigmas,
-        device=device,
-    )
-    if recipe.start is not None:
+        settings, *_banks(recipe), network=_network(recipe), speech=SPEECH, cache=_profile(recipe).cache_spec,
+        sigmas=_profile(recipe).sigmas, device=device,
+    )  # fmt: skip
+    return _begin(stage, recipe, before)
+
+
+def _begin(stage: FlowStage, recipe: Recipe, before: StageRecipe | None) -> Stage:
+    """Go on from the stage before, from an earlier run's, or anew behind this run's speech encoder."""
+    if before is not None and before.stage != "speech":
+        stage.start_from(_averaged(recipe.folder / before.folder))
+    elif recipe.start is not None:
         stage.start_from(_averaged(recipe.start))
-        return stage
-    regressor = _stage_weights(recipe.folder / "speech", "regressor")
-    encoder = {k.removeprefix("encoder."): v for k, v in regressor.items() if k.startswith("encoder.")}
-    stage.student.encoder.load_state_dict(encoder)
+    else:
+        regressor = _stage_weights(recipe.folder / "speech", "regressor")
+        encoder = {k.removeprefix("encoder."): v for k, v in regressor.items() if k.startswith("encoder.")}
+        stage.student.encoder.load_state_dict(encoder)
     return stage
+
+
+def _ode(recipe: Recipe, settings: OdeSettings, *, device: torch.device, before: StageRecipe | None) -> Stage:
+    """Regresses on trajectories of an earlier run's teacher, which are made once per folder."""
+    profile = _profile(recipe)
+    levels, chunk = profile.sigmas[:-1], profile.cache_spec.chunk
+    guidance = Guidance(text=settings.sampling.text_guidance, audio=settings.sampling.audio_guidance)
+    both = []
+    for name, bank, pairs in zip(
+        ("train", "held_out"), _banks(recipe), (settings.pairs, settings.held_out_pairs), strict=True
+    ):
+        path = recipe.folder / f"{name}_trajectories.npz"
+        if not path.exists():
+            log.info("sampling %d trajectories of the teacher, %s", pairs, name)
+            made = make_trajectories(
+                Teacher(_earlier(recipe, "ode", device), guidance=guidance), bank, pairs=pairs,
+                sampling=settings.sampling, levels=levels, latents=bank.latents.shape[2] // chunk * chunk,
+                seed=settings.seed,
+            )  # fmt: skip
+            save_trajectories(path, made)
+        both.append((bank, load_trajectories(path, levels=levels)))
+    stage = OdeStage(
+        settings, *both, network=_network(recipe), speech=SPEECH, cache=profile.cache_spec, device=device
+    )
+    return _begin(stage, recipe, before)
+
+
+def _expert(recipe: Recipe, settings: ExpertSettings, *, device: torch.device) -> Stage:
+    """Every expert starts from the same teacher, an earlier run's."""
+    bank, held_out = _banks(recipe)
+    reader = train_latent_reader(bank.latents, bank.mouth, steps=settings.reader_steps, device=device)
+    reward = ReadingReward(settings.domain, reader, rare_visemes(bank.mouth))
+    teacher = _earlier(recipe, "expert", device)
+    return ExpertStage(settings, bank, held_out, teacher=teacher, reward=reward)
 
 
 def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
@@ -204,6 +254,16 @@ def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: S
 
 def _syncnet(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
     return SyncNetStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
+
+
+def _earlier(recipe: Recipe, stage: str, device: torch.device) -> TrainableStudent:
+    """The teacher that an earlier run left. Raises ValueError where the recipe names none."""
+    folder = recipe.teacher or recipe.start
+    if folder is None:
+        raise ValueError(
+            f"the stage {stage} needs a trained network; set teacher: or start: to a finished stage's folder"
+        )
+    return _trained(recipe, folder, device)
 
 
 def _trained(recipe: Recipe, folder: Path, device: torch.device) -> TrainableStudent:

@@ -8,6 +8,7 @@ import pytest
 
 from talkstream.training.config import STAGES, load_recipe, parse
 from talkstream.training.finetune import FinetuneSettings
+from talkstream.training.teacher_sampling import TeacherSampling
 from talkstream.training.train import find_recipe
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
@@ -17,7 +18,7 @@ RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 def test_recipe_parses(path):
     recipe = load_recipe(path)
     assert recipe.held_out.held_out and not recipe.data.held_out
-    assert recipe.data.side == recipe.held_out.side == 96
+    assert recipe.data.side == recipe.held_out.side == (96 if path.stem.startswith("mini_") else 128)
     assert recipe.lip_sync == ("lipsync" in path.stem)
     for part in recipe.stages:
         assert isinstance(part.settings, STAGES[part.stage])
@@ -31,6 +32,16 @@ def test_recipes_build_on_each_other():
     assert student.codec == distil.codec == lipsync.codec == codec.folder
     assert distil.start == lipsync.start == student.folder / "finetune"
     assert distil.data == student.data
+    names = ("teacher", "sft", "experts", "causal_init", "causal_init_echo")
+    teacher, sft, experts, causal, echo = (load_recipe(RECIPES / f"{name}.yaml") for name in names)
+    assert sft.start == causal.start == teacher.folder / "teacher"
+    assert experts.start == sft.folder / "sft"
+    assert [part.settings.window for part in sft.stages] == [9, 12]
+    assert [part.settings.domain for part in experts.stages] == ["singing", "profile", "rare"]
+    assert [part.stage for part in causal.stages] == ["finetune", "ode"]
+    assert causal.stages[1].settings.sampling == TeacherSampling(steps=48, audio_guidance=4.5)
+    assert (echo.stages, echo.start, echo.form) == (causal.stages, causal.start, "mini_echo")
+    assert len({(r.data_folder, r.data, r.codec) for r in (teacher, sft, experts, causal, echo)}) == 1
 
 
 @pytest.mark.parametrize(

@@ -217,5 +217,5 @@ def test_a_teacher_learns_a_constant_clip():
     bank.latents[:] = bank.latents[:, :, :1]
     settings = TeacherSettings(batch=2, matrix_lr=0.05, other_lr=0.02, window=6, middle_share=0.5)
     stage = TeacherStage(settings, bank, bank, network=NETWORK, speech=SPEECH)
-    losses = [stage.step(step, 0.0)["bidirectional"] for step in range(50)]
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+    losses = [stage.step(step, 0.0)["bidirectional"] for step in range(30)]
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:4])
