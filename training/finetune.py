@@ -79,7 +79,7 @@ class FinetuneStage(FlowStage):
         kept = torch.from_numpy(random.random(len(noise)) >= s.audio_dropout)
         return flow_loss(
             self.student, batch, noise, places=places, level_BT=sequence.by_latent(sigma).to(noise),
-            weight_BT=sequence.by_latent(learn.float()), importance_HW=self._importance, hears=kept,
+            weight_BT=sequence.by_latent(learn.float()), importance=self._importance_at(batch, places), hears=kept,
             positions=sequence.positions(), attention_mask_LL=self._masks_of(sequence),
         )  # fmt: skip
 

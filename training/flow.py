@@ -16,6 +16,7 @@ from ..samplers.flow_matching import add_noise, velocity_target
 from .data import Batch
 from .ema import ExponentialAverage
 from .losses import weighted_mse
+from .mouth_region import mouth_region
 from .muon import make_optimisers
 from .prediction import place_given, predict_velocity
 from .student import TrainableStudent, importance, widen_input
@@ -46,7 +47,7 @@ def flow_loss(
     places: Sequence[int],
     level_BT: Tensor,
     weight_BT: Tensor,
-    importance_HW: Tensor,
+    importance: Tensor,
     hears: bool | Tensor = True,
     text_BMD: Tensor | None = None,
     **options: Any,  # noqa: ANN401
@@ -54,7 +55,8 @@ def flow_loss(
     """Weighted squared error of the predicted velocity against noise - x0 (Lipman et al. 2022, rectified form).
 
     noise: like the clip's latents at these places. level_BT: noise level of each latent, 0 to 1. weight_BT: how much
-    each latent counts; what is given counts nothing. The rest goes to ``predict_velocity``.
+    each latent counts; what is given counts nothing. importance: of each place in the picture, (H, W) or (B, 1, T, H,
+    W). The rest goes to ``predict_velocity``.
     """
     x0 = batch.latents[:, :, list(places)]
     noisy = add_noise(x0, noise, level_BT[:, None, :, None, None])
@@ -63,7 +65,7 @@ def flow_loss(
         student, x, batch, places, level_BT=level_BT, hears=hears, text_BMD=text_BMD, **options
     )
     weight = weight_BT.to(x0) * ~given_T
-    return weighted_mse(velocity, velocity_target(x0, noise), weight[:, None, :, None, None] * importance_HW)
+    return weighted_mse(velocity, velocity_target(x0, noise), weight[:, None, :, None, None] * importance)
 
 
 class FlowStage:
@@ -108,6 +110,13 @@ class FlowStage:
     def _loss(self, batch: Any, random: np.random.Generator, generator: torch.Generator) -> Tensor:  # noqa: ANN401
         """Its loss, all randomness from the two generators."""
         raise NotImplementedError
+
+    def _importance_at(self, batch: Batch, places: Sequence[int]) -> Tensor:
+        """Where the loss of these latents looks: (H, W), or (B, 1, T, H, W) where clips tell where their mouths are."""
+        if batch.place is None:
+            return self._importance
+        mouth = 1 + (self.settings.mouth_weight - 1) * mouth_region(batch, places, edge=1.0)[:, None]
+        return torch.maximum(self._importance, self._importance.min() * mouth)
 
     def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Normal noise, drawn on the CPU so that every device sees the same."""

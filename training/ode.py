@@ -104,7 +104,9 @@ class OdeStage(FlowStage):
         x0 = x0_from_velocity(x, velocity, sigma_BT[:, None, :, None, None])
         weight = sequence.by_latent(learn_BN.float()).to(x) * ~given_T
         end = drawn.states[:, -1][:, :, places]
-        return weighted_mse(x0, end, weight[:, None, :, None, None] * self._importance)
+        return weighted_mse(
+            x0, end, weight[:, None, :, None, None] * self._importance_at(drawn.batch, places)
+        )
 
     def _levels(self, clips: int, sequence: Sequence, random: np.random.Generator, *, clean: int) -> Tensor:
         """Which state each chunk is in, (B, chunks): its own with a clean cache, one for all with one per step."""

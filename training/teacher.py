@@ -95,6 +95,6 @@ class TeacherStage(FlowStage):
         text = self._captions.of(batch.domain, clips) * reads[:, None, None]
         return flow_loss(
             self.student, batch, noise, places=places, level_BT=sigma.to(noise) * ~given_T,
-            weight_BT=torch.ones(clips, len(places)), importance_HW=self._importance, hears=hears,
+            weight_BT=torch.ones(clips, len(places)), importance=self._importance_at(batch, places), hears=hears,
             text_BMD=text.to(noise),
         )  # fmt: skip

@@ -119,7 +119,7 @@ def test_flow_loss_is_its_formula():
     weight, importance = torch.tensor([[1.0, 1, 0, 2], [1, 0.5, 1, 1]]), torch.rand(4, 4)
     level = torch.tensor([[0.0, 0.5, 0.5, 0.25], [0.0, 0.75, 1.0, 0.5]])
     loss = flow_loss(
-        network, batch, noise, places=range(4), level_BT=level, weight_BT=weight, importance_HW=importance,
+        network, batch, noise, places=range(4), level_BT=level, weight_BT=weight, importance=importance,
         hears=torch.tensor([True, False]),
     )  # fmt: skip
     loss.backward()
@@ -135,6 +135,21 @@ def test_flow_loss_is_its_formula():
     torch.testing.assert_close(x[1, :16, 1], 0.25 * x0[1, :, 1] + 0.75 * noise[1, :, 1])
     assert given["speech_BTV"][1].abs().max() == 0 < given["speech_BTV"][0].abs().max()
     assert torch.equal(given["timestep_BT"], 1000 * level)
+
+
+def test_the_loss_looks_where_the_mouth_is():
+    """A mouth in the picture's lower left: its cell counts as much as the mouth's box, in its own latents alone."""
+    place = np.tile(np.float32([0.125, 0.875, 0.1, 0.1]), (2, 57, 1))
+    place[:, 5:] = (0.5, 0.6, 0.05, 0.05)
+    bank = replace(random_bank(2), place=place)
+    stage = TeacherStage(TeacherSettings(), bank, bank, network=NETWORK, speech=SPEECH)
+    batch = take_batch(bank, np.array([0, 1]), np.array([0, 0]), latents=15)
+    plain, weight = stage._importance, stage._importance_at(batch, [1, 3])
+    assert weight.shape == (2, 1, 2, 4, 4)
+    torch.testing.assert_close(weight[0, 0, 0, 3, 0], 5 * plain.min())
+    assert weight[0, 0, 1, 3, 0] == plain[3, 0] == plain.min()
+    assert (weight >= plain).all()
+    assert torch.equal(stage._importance_at(_batch(), [1, 3]), plain)
 
 
 def test_resumed_equals_uninterrupted(tmp_path):
