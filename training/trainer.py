@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -13,6 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from .checkpoints import load_training_state, save_training_state
+from .metrics import add_row, columns, forget_after, read_rows
+from .plots import draw_sheet, plots_of_columns
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,15 @@ def learning_rate_share(progress: float, *, warmup: float) -> float:
 def train(
     stage: Stage, budget: Budget, folder: Path, *, stop_after_steps: int | None = None
 ) -> dict[str, float]:
-    """Run a stage until its budget is spent, resuming from the folder's checkpoint; returns the last evaluation."""
+    """Run a stage until its budget is spent, resuming from the folder's checkpoint; returns the last evaluation.
+
+    The folder gets training.pt (checkpoint), metrics.csv (every report) and metrics.png (its plots).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "training.pt"
     step, elapsed = load_training_state(checkpoint, stage) if checkpoint.exists() else (0, 0.0)
+    report = _Report(folder, budget, step=step)
     peaks = [[group.setdefault("peak_lr", group["lr"]) for group in o.param_groups] for o in stage.optimisers]
-    clock = _Clock(budget)
     first_step = step
     while budget.progress(elapsed, step) < 1.0 and (
         stop_after_steps is None or step - first_step < stop_after_steps
@@ -97,57 +101,88 @@ def train(
         _require_finite(losses, step)
         step += 1
         elapsed += time.monotonic() - started
-        clock.add(losses)
-        if clock.due("log"):
-            _record(folder, "train", step, elapsed, clock.means())
-        if clock.due("evaluate"):
-            _record(folder, "held-out", step, elapsed, stage.evaluate())
-        if clock.due("checkpoint"):
+        report.add(losses)
+        if report.due("log"):
+            report.write("train", report.means(), step=step, elapsed=elapsed)
+        if report.due("evaluate"):
+            report.write("held-out", stage.evaluate(), step=step, elapsed=elapsed)
+            report.plot()
+        if report.due("checkpoint"):
             save_training_state(checkpoint, stage, step=step, elapsed=elapsed)
     save_training_state(checkpoint, stage, step=step, elapsed=elapsed)
+    if report.has_losses:
+        report.write("train", report.means(), step=step, elapsed=elapsed)
     final = stage.evaluate()
-    _record(folder, "held-out", step, elapsed, final)
+    report.write("held-out", final, step=step, elapsed=elapsed)
+    report.plot()
     return final
 
 
-class _Clock:
-    """Running means between log lines, and when each kind of report is due."""
+def time_left(elapsed: float, progress: float) -> str:
+    """Words for the training time that is still to come, at the pace so far."""
+    if progress <= 0:
+        return "time left unknown"
+    seconds = elapsed * (1 - progress) / progress
+    if seconds < 90:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
 
-    def __init__(self, budget: Budget) -> None:
+
+class _Report:
+    """Running means between reports, when each kind is due, and where they are written."""
+
+    def __init__(self, folder: Path, budget: Budget, *, step: int) -> None:
+        """step: of the checkpoint that the run goes on from."""
+        self._folder, self._budget, self._table = folder, budget, folder / "metrics.csv"
         self._period = {
             "log": budget.log_seconds,
             "evaluate": budget.evaluate_seconds,
             "checkpoint": budget.checkpoint_seconds,
         }
         self._last = dict.fromkeys(self._period, time.monotonic())
-        self._sums: dict[str, list[float]] = {}
+        self._values: dict[str, list[float]] = {}
+        forget_after(self._table, step)
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether steps were taken since the last line."""
+        return bool(self._values)
 
     def add(self, losses: dict[str, float]) -> None:
+        """Note one step's losses."""
         for name, value in losses.items():
-            self._sums.setdefault(name, []).append(value)
+            self._values.setdefault(name, []).append(value)
 
     def means(self) -> dict[str, float]:
-        means = {name: sum(values) / len(values) for name, values in self._sums.items()}
-        self._sums.clear()
+        """Means since the last call."""
+        means = {name: sum(values) / len(values) for name, values in self._values.items()}
+        self._values.clear()
         return means
 
     def due(self, kind: str) -> bool:
+        """Whether it is time for a log line, an evaluation, a checkpoint."""
         now = time.monotonic()
         if now - self._last[kind] < self._period[kind]:
             return False
         self._last[kind] = now
         return True
 
+    def write(self, kind: str, numbers: dict[str, float], *, step: int, elapsed: float) -> None:
+        """A log line and a row of the table."""
+        progress = self._budget.progress(elapsed, step)
+        text = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        done = f"step {step}, {elapsed:.0f} s, {progress:.0%}, {time_left(elapsed, progress)}"
+        log.info("%s %s: %s", kind, done, text)
+        named = {f"{kind}/{name}": value for name, value in numbers.items()}
+        add_row(self._table, {"step": step, "seconds": round(elapsed, 1), **named})
+
+    def plot(self) -> None:
+        """Draw the table anew."""
+        plots = plots_of_columns(columns(read_rows(self._table)), x="step")
+        draw_sheet(plots).save(self._folder / "metrics.png")
+
 
 def _require_finite(losses: dict[str, float], step: int) -> None:
     for name, value in losses.items():
         if not math.isfinite(value):
             raise FloatingPointError(f"{name} is {value} at step {step}; lower the learning rate and resume")
-
-
-def _record(folder: Path, kind: str, step: int, elapsed: float, numbers: dict[str, float]) -> None:
-    text = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-    log.info("%s step %d, %.0f s: %s", kind, step, elapsed, text)
-    line = {"kind": kind, "step": step, "seconds": round(elapsed, 1), **numbers}
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
