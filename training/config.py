@@ -13,6 +13,7 @@ from .dmd import DistilSettings
 from .experts import ExpertSettings
 from .finetune import FinetuneSettings
 from .ode import OdeSettings
+from .refiner import RefinerSettings
 from .speech import SpeechSettings
 from .sync_stage import SyncNetSettings
 from .teacher import TeacherSettings
@@ -28,6 +29,7 @@ STAGES = {
     "expert": ExpertSettings,
     "distil": DistilSettings,
     "syncnet": SyncNetSettings,
+    "refiner": RefinerSettings,
 }
 
 
@@ -60,7 +62,7 @@ class Recipe:
     earlier run. start: what this run goes on from, a finished stage of an earlier run; a codec goes on from what codec:
     could name. teacher: finished stage whose network judges a distillation, start's own where it is missing. experts:
     the same for clips of a domain, by its name. syncnet: folder of a finished sync teacher. export_codec,
-    export_student: files that it writes at its end.
+    export_student, export_refiner: files that it writes at its end.
     """
 
     folder: Path
@@ -79,6 +81,7 @@ class Recipe:
     syncnet: Path | None = None
     export_codec: Path | None = None
     export_student: Path | None = None
+    export_refiner: Path | None = None
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from .data import LatentBank, freeze_codec, load_bank, make_latent_bank, make_li
 from .dmd import DistilStage
 from .domain_rewards import ReadingReward, rare_visemes
 from .experts import ExpertSettings, ExpertStage
-from .export import export_codec, export_student
+from .export import export_codec, export_refiner, export_student
 from .finetune import FinetuneStage
 from .flow import FlowStage
 from .latent_reader import train_latent_reader
@@ -28,6 +28,8 @@ from .mini import MEL, NETWORK, SPEECH, mini_profile, with_cache
 from .mini_echo import echo_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
 from .ode import OdeSettings, OdeStage
+from .perceptual import perceptual_loss
+from .refiner import RefinerStage
 from .reward import SyncConfidence
 from .sampling import load_codec_file
 from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
@@ -55,7 +57,7 @@ def build_stage(recipe: Recipe, index: int, *, device: torch.device) -> Stage:
     makers = {
         "codec": partial(_codec, before=before), "speech": _speech, "teacher": partial(_teacher, before=before),
         "finetune": partial(_finetune, before=before), "ode": partial(_ode, before=before), "expert": _expert,
-        "distil": partial(_distil, before=before), "syncnet": _syncnet,
+        "distil": partial(_distil, before=before), "syncnet": _syncnet, "refiner": _refiner,
     }  # fmt: skip
     return makers[part.stage](recipe, part.settings, device=device)
 
@@ -67,6 +69,9 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
         freeze_codec(vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
         torch.save(vae.state_dict(), recipe.folder / _FOLDED)
         export_codec(recipe.export_codec, vae)
+    if recipe.export_refiner is not None and isinstance(stage, RefinerStage):
+        stage.average.copy_to(stage.vae.decoder)
+        export_refiner(recipe.export_refiner, stage.vae.cpu())
     if recipe.export_student is not None and isinstance(stage, (FinetuneStage, OdeStage, DistilStage)):
         stage.average.copy_to(stage.student)
         student = stage.student.cpu()
@@ -254,6 +259,24 @@ def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: S
 
 def _syncnet(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
     return SyncNetStage(settings, load(recipe.data_folder), load(recipe.held_out_folder), device=device)
+
+
+def _refiner(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
+    """Refines the recipe's codec for the student that start: names, with the eyes of its SyncNet."""
+    if recipe.start is None or recipe.syncnet is None:
+        raise ValueError(
+            f"a refiner needs start: and syncnet:, got {recipe.start} and {recipe.syncnet}; set them to the folders of "
+            "a finished student stage and of a finished syncnet stage"
+        )
+    drawn = [recipe.data_folder, recipe.held_out_folder]
+    clips = [load(dubbed_folder(folder) if recipe.lip_sync else folder) for folder in drawn]
+    profile = _profile(recipe)
+    trunk = load_syncnet(recipe.syncnet).trunk.to(device)
+    return RefinerStage(
+        settings, *clips, banks=_banks(recipe), vae=load_codec(recipe), device=device,
+        student=_trained(recipe, recipe.start, device), perceive=partial(perceptual_loss, trunk),
+        cache=profile.cache_spec, schedule=Schedule.from_sigmas(profile.sigmas),
+    )  # fmt: skip
 
 
 def _earlier(recipe: Recipe, stage: str, device: torch.device) -> TrainableStudent:

@@ -44,6 +44,14 @@ def test_recipes_build_on_each_other():
     assert len({(r.data_folder, r.data, r.codec) for r in (teacher, sft, experts, causal, echo)}) == 1
 
 
+def test_the_refiner_builds_on_the_distilled_student_and_the_sync_teacher():
+    codec, distil = (load_recipe(RECIPES / f"mini_{name}.yaml") for name in ("codec", "distil"))
+    refiner, sync = load_recipe(RECIPES / "mini_refiner.yaml"), load_recipe(RECIPES / "syncnet.yaml")
+    assert refiner.codec == codec.folder and refiner.start == distil.folder / distil.stages[0].folder
+    assert refiner.syncnet == sync.folder / sync.stages[0].folder
+    assert (refiner.data, refiner.data_folder) == (distil.data, distil.data_folder)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -16,12 +16,23 @@ from talkstream.networks.cache_spec import CacheSpec
 from talkstream.networks.causal_vae import CausalVAE, VAEConfig, denormalise_latents
 from talkstream.samplers.schedule import Schedule
 from talkstream.streaming.decoder import StreamingDecoder
-from talkstream.tests.training.tiny_world import CACHE, LATENTS, SIGMAS, SPEECH, random_bank, random_student
+from talkstream.tests.training.tiny_world import (
+    CACHE,
+    LATENTS,
+    NETWORK,
+    SIGMAS,
+    SPEECH,
+    random_bank,
+    random_student,
+)
+from talkstream.training import stages
 from talkstream.training.aligned import restore
 from talkstream.training.codec_init import initialise_codec
 from talkstream.training.conditions import PortraitCondition
+from talkstream.training.config import Recipe, StageRecipe
+from talkstream.training.data import save_bank
 from talkstream.training.discriminator import PatchDiscriminator, frame_groups
-from talkstream.training.export import export_refiner
+from talkstream.training.export import export_codec, export_refiner
 from talkstream.training.losses import (
     adversarial_loss,
     discriminator_loss,
@@ -30,8 +41,10 @@ from talkstream.training.losses import (
 )
 from talkstream.training.refiner import RefinerSettings, RefinerStage, decode_window, window_frames
 from talkstream.training.rollout import Rollout, roll_out
+from talkstream.training.sampling import load_codec_file
+from talkstream.training.syncnet import SyncNet, SyncNetConfig
 from talkstream.training.trainer import Budget, train
-from talkstream.training.world.dataset import Dataset
+from talkstream.training.world.dataset import Dataset, DatasetSize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning", "ignore:The given NumPy array")
 
@@ -212,6 +225,50 @@ def test_resumed_equals_uninterrupted_and_overlays_the_vae(tmp_path):
     torch.testing.assert_close(overlaid.decode(latents), whole.vae.decode(latents), rtol=1e-4, atol=1e-4)
     assert (overlaid.decode(latents) - plain.decode(latents)).abs().max() > 1e-3
     assert torch.equal(overlaid.encoder.conv1.weight, plain.encoder.conv1.weight)
+
+
+def _recipe(folder):
+    """A folder with everything that a refiner recipe builds on, of tiny networks."""
+    for name, count in (("clips", 3), ("held_out", 1)):
+        data = _dataset(count)
+        (folder / name).mkdir()
+        for item in ("frames", "samples", "mouth"):
+            np.save(folder / name / f"{item}.npy", getattr(data, item))
+        (folder / name / "dataset.json").write_text("{}")
+    run = folder / "run"
+    save_bank(run / "train_latents.npz", _bank(3))
+    save_bank(run / "held_out_latents.npz", _bank(1, seed=1))
+    export_codec(folder / "codec.safetensors", _codec())
+    student = random_student()
+    finished = {
+        "start": {"student": student.state_dict(), "average": {"updates": 0}},
+        "syncnet": {"syncnet": SyncNet(SyncNetConfig(bins=SPEECH.bins)).state_dict()},
+    }
+    for name, state in finished.items():
+        (folder / name).mkdir()
+        torch.save({"stage": state}, folder / name / "training.pt")
+    size = DatasetSize(clips=3, frames=4 * CLIP - 3, side=32)
+    part = StageRecipe("refiner", RefinerSettings(width=4), Budget(steps=1), Budget(steps=1))
+    return Recipe(
+        run, size, folder / "clips", size, folder / "held_out", (part,), codec=folder / "codec.safetensors",
+        start=folder / "start", syncnet=folder / "syncnet", export_refiner=folder / "out" / "refiner.safetensors",
+    )  # fmt: skip
+
+
+def test_a_recipe_builds_a_refiner_and_writes_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "NETWORK", NETWORK)
+    monkeypatch.setattr(stages, "SPEECH", SPEECH)
+    recipe = _recipe(tmp_path)
+    stage = stages.build_stage(recipe, 0, device=torch.device("cpu"))
+    report = stage.step(0, 0.0)
+    assert report["perceived"] > 0 and report["pixels"] > 0
+    stages.export_results(recipe, stage)
+    plain = load_codec_file(recipe.codec).state_dict()
+    refined = read_refiner(recipe.export_refiner, {name: tuple(t.shape) for name, t in plain.items()})
+    assert refined.keys() == {name for name in plain if name.startswith("decoder.")}
+    assert any(not torch.equal(tensor.float(), plain[name]) for name, tensor in refined.items())
+    with pytest.raises(ValueError, match="a refiner needs start: and syncnet:, got .* and None"):
+        stages.build_stage(replace(recipe, syncnet=None), 0, device=torch.device("cpu"))
 
 
 def test_wrong_settings_and_clips_are_named():
