@@ -52,8 +52,8 @@ CLIP = 6  # latents of the stage's clips: two chunks
 FRAMES = 4 * LATENTS - 3
 
 
-def _codec():
-    vae = CausalVAE(VAEConfig(dim=4))
+def _codec(*, res_blocks=1):
+    vae = CausalVAE(VAEConfig(dim=4, res_blocks=res_blocks))
     initialise_codec(vae, torch.Generator().manual_seed(0))
     return vae
 
@@ -238,7 +238,7 @@ def _recipe(folder):
     run = folder / "run"
     save_bank(run / "train_latents.npz", _bank(3))
     save_bank(run / "held_out_latents.npz", _bank(1, seed=1))
-    export_codec(folder / "codec.safetensors", _codec())
+    export_codec(folder / "codec.safetensors", _codec(res_blocks=2))
     student = random_student()
     finished = {
         "start": {"student": student.state_dict(), "average": {"updates": 0}},
