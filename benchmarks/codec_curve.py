@@ -14,6 +14,7 @@ import argparse
 import csv
 import itertools
 import logging
+import math
 import statistics
 import time
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from ..networks.causal_vae import CausalVAE, VAEConfig
 from ..streaming.decoder import StreamingDecoder
 from ..training.codec import CodecSettings, CodecStage
 from ..training.codec_init import initialise_codec
+from ..training.plots import Curve, Plot, draw_sheet
 from ..training.trainer import Budget, train
 from ..training.world.dataset import DatasetSize, generate, load
 from .mini_run import machine
@@ -134,6 +136,21 @@ def report(points: list[Point], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plots(points: list[Point]) -> list[Plot]:
+    """Time against width, and where trained PSNR against time; a line per side."""
+    timed, trained = [], []
+    for side in sorted({point.side for point in points}):
+        of_side = sorted((point for point in points if point.side == side), key=lambda point: point.dim)
+        times = [point.bf16_ms for point in of_side]
+        shown = [math.nan if point.psnr is None else point.psnr for point in of_side]
+        timed.append(Curve(f"{side} pixels", [point.dim for point in of_side], times, markers=True))
+        trained.append(Curve(f"{side} pixels", times, shown, markers=True))
+    plots = [Plot("Decoding", "width", "bf16 ms per frame", tuple(timed))]
+    if any(curve.points for curve in trained):
+        plots.append(Plot("Quality", "bf16 ms per frame", "PSNR, dB", tuple(trained)))
+    return plots
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -157,6 +174,7 @@ def main() -> None:
         table=given.out.with_suffix(".csv"),
     )  # fmt: skip
     command = f"python -m talkstream.benchmarks.codec_curve --seconds {given.seconds:g}"
+    draw_sheet(plots(points)).save(given.out.with_suffix(".png"))
     given.out.with_suffix(".md").write_text(report(points, command), encoding="utf-8")
 
 

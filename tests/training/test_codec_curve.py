@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from talkstream.benchmarks import codec_curve
-from talkstream.benchmarks.codec_curve import Point, frame_ms, measure, read_points, report, write_points
+from talkstream.benchmarks.codec_curve import (
+    Point,
+    frame_ms,
+    measure,
+    plots,
+    read_points,
+    report,
+    write_points,
+)
 
 
 def test_time_grows_with_width_and_side():
@@ -35,3 +43,11 @@ def test_the_page_gives_frames_per_second(point):
     row = report([point], "command").splitlines()[-1]
     assert "| 4 | 32 | 2.00 | 500 | 4.00 | 250 |" in row
     assert ("27.50 | 24.25" in row) == (point.psnr is not None)
+
+
+def test_plots_have_a_line_per_side_and_quality_where_it_is_known():
+    timed = [Point(8, 32, 1.0, 2.0), Point(4, 32, 0.5, 1.0), Point(4, 64, 3.0, 6.0)]
+    [decoding] = plots(timed)
+    assert [curve.points for curve in decoding.curves] == [[(4, 0.5), (8, 1.0)], [(4, 3.0)]]
+    _, quality = plots([*timed, Point(16, 64, 5.0, 9.0, 60.0, 27.5, 24.25)])
+    assert [curve.points for curve in quality.curves] == [[], [(5.0, 27.5)]]
