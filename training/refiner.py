@@ -8,7 +8,7 @@ knows the true pictures; there a discriminator asks only for ones that look draw
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..samplers.schedule import Schedule
 from ..streaming.decoder import StreamingDecoder
 from .aligned import restore
 from .codec import to_tensor
-from .data import Batch, LatentBank, draw_batch
+from .data import Batch, LatentBank, take_batch
 from .discriminator import PatchDiscriminator, frame_groups
 from .ema import ExponentialAverage
 from .losses import adversarial_loss, discriminator_loss, gradient_penalty, pixel_loss, psnr
@@ -141,8 +141,9 @@ class RefinerStage:
         self.average = ExponentialAverage(self.vae.decoder, decay=settings.ema_decay)
 
     def _draw(self, bank: LatentBank, clip: int, random: np.random.Generator, *, latents: int) -> Batch:
-        """One clip from its start."""
-        return draw_batch(_one_clip(bank, clip), random, clips=1, latents=latents).to(self._device)
+        """One clip from its start, with a random version of its speech."""
+        version = random.integers(bank.mel.shape[1], size=1)
+        return take_batch(bank, np.array([clip]), version, latents=latents).to(self._device)
 
     def _speech(self, batch: Batch) -> Tensor:
         with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
@@ -250,11 +251,6 @@ class RefinerStage:
         self.vae.decoder.load_state_dict(state["decoder"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.average.load_state_dict(state["average"])
-
-
-def _one_clip(bank: LatentBank, clip: int) -> LatentBank:
-    arrays = {item.name: getattr(bank, item.name) for item in fields(bank)}
-    return replace(bank, **{k: array[clip : clip + 1] for k, array in arrays.items() if array is not None})
 
 
 def _require_pairs(clips: Dataset, bank: LatentBank, settings: RefinerSettings, cache: CacheSpec) -> None:
