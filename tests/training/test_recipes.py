@@ -18,7 +18,7 @@ RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 def test_recipe_parses(path):
     recipe = load_recipe(path)
     assert recipe.held_out.held_out and not recipe.data.held_out
-    assert recipe.data.side == recipe.held_out.side == (96 if path.stem.startswith("mini_") else 128)
+    assert recipe.data.side == recipe.held_out.side == (128 if recipe.data.world else 96)
     assert recipe.lip_sync == ("lipsync" in path.stem)
     for part in recipe.stages:
         assert isinstance(part.settings, STAGES[part.stage])
