@@ -164,6 +164,10 @@ class DistilStage:
         self._reward_scale = RewardScale()
         self._confidence = self._judge(syncnet)
 
+    def go_on_from_fake(self, weights: dict[str, Tensor]) -> None:
+        """Begin with the fake score of a distillation before this one."""
+        self._fake.load_state_dict(weights)
+
     def _train_reader(self, bank: LatentBank) -> LatentReader | None:
         s = self.settings
         if s.reading_share == 0 and s.reward != "reader":

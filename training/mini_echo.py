@@ -27,5 +27,5 @@ def echo_profile() -> StudentProfile:
         sink_rule="before_window",
         sink_source="reference_then_first_generated",
         cache_mode="per_step",
-        source="trained by training/recipes/mini_echo.yaml",
+        source="trained by training/recipes/distil_echo.yaml",
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .captions import Captions
 from .data import Batch
 from .prediction import predict_x0
 from .student import TrainableStudent
@@ -30,10 +31,11 @@ class Score(Protocol):
 
 
 class NetworkScore:
-    """One network as a score."""
+    """One network as a score; it reads the clips' captions, with their speech and without."""
 
     def __init__(self, network: TrainableStudent) -> None:
         self._network = network
+        self._captions = Captions(network.network.config.text_dim)
 
     def __call__(
         self,
@@ -45,7 +47,8 @@ class NetworkScore:
         hears: bool | Tensor,
     ) -> Tensor:
         """The network's prediction of every clip."""
-        return predict_x0(self._network, noisy_BCTHW, sigma, batch, latents, hears=hears)
+        text = self._captions.of(batch.domain, len(noisy_BCTHW)).to(noisy_BCTHW)
+        return predict_x0(self._network, noisy_BCTHW, sigma, batch, latents, hears=hears, text_BMD=text)
 
 
 class RoutedScore:

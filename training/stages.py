@@ -232,7 +232,10 @@ def _expert(recipe: Recipe, settings: ExpertSettings, *, device: torch.device) -
 
 
 def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
-    """Distils into the stage before it, or where it is the first, into an earlier run's."""
+    """Distils into the stage before it, or where it is the first, into an earlier run's.
+
+    The teacher is the recipe's, else what the distillation began with. A second distillation keeps the fake score.
+    """
     start = recipe.start if before is None else recipe.folder / before.folder
     if start is None:
         raise ValueError(
@@ -245,16 +248,23 @@ def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: S
         DOMAINS.index(name): _trained(recipe, folder, device) for name, folder in recipe.experts.items()
     }
     profile = _profile(recipe)
-    syncnet = None
-    if recipe.syncnet is not None:
-        syncnet = SyncConfidence(
-            SyncReward(load_syncnet(recipe.syncnet).to(device), load_codec(recipe).to(device))
-        )
-    return DistilStage(
-        settings, *_banks(recipe), student=_trained(recipe, start, device),
-        teacher=_trained(recipe, recipe.teacher or start, device), experts=experts, syncnet=syncnet,
-        cache=profile.cache_spec, schedule=Schedule.from_sigmas(profile.sigmas),
+    goes_on = before is not None and before.stage == "distil"
+    judge = recipe.teacher or (recipe.start if goes_on else None) or start
+    stage = DistilStage(
+        settings, *_banks(recipe), student=_trained(recipe, start, device), teacher=_trained(recipe, judge, device),
+        experts=experts, syncnet=_sync_judge(recipe, device), cache=profile.cache_spec,
+        schedule=Schedule.from_sigmas(profile.sigmas),
     )  # fmt: skip
+    if goes_on:
+        stage.go_on_from_fake(_stage_weights(start, "fake"))
+    return stage
+
+
+def _sync_judge(recipe: Recipe, device: torch.device) -> SyncConfidence | None:
+    """The sync teacher that the recipe names, on what its codec decodes."""
+    if recipe.syncnet is None:
+        return None
+    return SyncConfidence(SyncReward(load_syncnet(recipe.syncnet).to(device), load_codec(recipe).to(device)))
 
 
 def _syncnet(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:

@@ -48,13 +48,13 @@ def _bias(network: TrainableStudent) -> float:
 def recipe(tmp_path, monkeypatch):
     """The shipped echo recipe in a folder of its own, with small networks and encoded clips."""
     monkeypatch.setattr(stages, "NETWORK", SMALL)
-    shipped = load_recipe(RECIPES / "mini_echo.yaml")
+    shipped = load_recipe(RECIPES / "distil_echo.yaml")
     part = replace(shipped.stages[0], settings=replace(shipped.stages[0].settings, batch=1, window=4))
     for name in ("train", "held_out"):
         save_bank(tmp_path / f"{name}_latents.npz", _bank())
     return replace(
-        shipped, folder=tmp_path, stages=(part,), start=_write(tmp_path / "start", 1.0), codec=None,
-        export_student=tmp_path / "echo.safetensors",
+        shipped, folder=tmp_path, stages=(part,), start=_write(tmp_path / "start", 1.0), codec=None, teacher=None,
+        experts={}, export_student=tmp_path / "echo.safetensors",
     )  # fmt: skip
 
 
@@ -72,6 +72,18 @@ def test_student_teacher_and_experts_come_from_their_folders(recipe, tmp_path):
     assert {index: _bias(score._network) for index, score in stage._real._experts.items()} == {1: 8.0}
     alone = _build(recipe)
     assert _bias(alone._real._general._network) == _bias(alone._fake) == 2.0
+
+
+def test_a_second_distillation_keeps_the_fake_score_and_the_teacher(recipe, tmp_path):
+    """Its student is the first one's average, its fake score the first one's, its teacher what the first began with."""
+    first = replace(recipe.stages[0], name="first")
+    folder = _write(tmp_path / "first", 4.0)
+    state = torch.load(folder / "training.pt", weights_only=True)
+    fake = state["stage"]["student"] | {"network.head.head.bias": torch.full((64,), 9.0)}
+    torch.save({"stage": state["stage"] | {"fake": fake}}, folder / "training.pt")
+    twice = replace(recipe, stages=(first, replace(first, name="second")))
+    stage = stages.build_stage(twice, 1, device=torch.device("cpu"))
+    assert (_bias(stage.student), _bias(stage._fake), _bias(stage._real._general._network)) == (5.0, 9.0, 2.0)
 
 
 def test_an_unknown_domain_is_named(recipe, tmp_path):

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from talkstream.tests.training.tiny_world import random_bank
+from talkstream.tests.training.tiny_world import random_bank, random_student
+from talkstream.training.captions import CAPTIONS, Captions
 from talkstream.training.data import draw_batch
 from talkstream.training.guidance import Guidance, guidance_scales
 from talkstream.training.mouth_region import DRAWN_MOUTH, mouth_region
-from talkstream.training.scores import RoutedScore, guided_x0
+from talkstream.training.scores import NetworkScore, RoutedScore, guided_x0
+
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")
 
 LEVELS = (0.3, 0.7, 0.95)
 SIGMA = torch.tensor(LEVELS)
@@ -132,6 +135,22 @@ def test_clips_go_to_the_expert_of_their_domain():
     assert mixed.tolist() == [2.0, -1.0, -2.0]
     unknown = score(noisy, SIGMA, _batch(), PLACES, hears=True)[:, 0, 0, 0, 0]
     assert unknown.tolist() == [1.0, 1.0, 1.0]
+
+
+@torch.no_grad()
+def test_a_network_reads_the_captions_of_its_clips():
+    """A singing clip is judged by the caption of singing, with speech and without; clips of no domain speak."""
+    student = random_student().requires_grad_(False)
+    forward, texts = student.forward, []
+    student.forward = lambda x, **given: (texts.append(given["text_BMD"]), forward(x, **given))[1]
+    noisy = torch.zeros(3, 16, 6, 4, 4)
+    batch, captions = _batch(domain=torch.tensor([1, 0, 2])), Captions(24)
+    for hears in (True, False):
+        NetworkScore(student)(noisy, SIGMA, batch, PLACES, hears=hears)
+    NetworkScore(student)(noisy, SIGMA, _batch(), PLACES, hears=True)
+    rows = [captions.rows(CAPTIONS[name]) for name in ("singing", "speaking", "profile")]
+    assert torch.equal(texts[0], torch.stack(rows)) and torch.equal(texts[1], texts[0])
+    assert torch.equal(texts[2], rows[1].expand(3, -1, -1))
 
 
 def test_the_mouth_region_follows_its_box_and_fades_at_its_edge():

@@ -43,7 +43,15 @@ def test_recipes_build_on_each_other():
     assert [part.stage for part in causal.stages] == ["finetune", "ode"]
     assert causal.stages[1].settings.sampling == TeacherSampling(steps=48, audio_guidance=4.5)
     assert (echo.stages, echo.start, echo.form) == (causal.stages, causal.start, "mini_echo")
-    assert len({(r.data_folder, r.data, r.codec) for r in (teacher, sft, experts, causal, echo)}) == 1
+    papers, papers_echo = (load_recipe(RECIPES / f"{name}.yaml") for name in ("distil", "distil_echo"))
+    assert (papers.start, papers.teacher) == (causal.folder / "ode", sft.folder / "sft")
+    assert (papers_echo.start, papers_echo.teacher) == (echo.folder / "ode", sft.folder / "sft_12")
+    assert (
+        papers.experts == papers_echo.experts == {p.folder: experts.folder / p.folder for p in experts.stages}
+    )
+    assert papers.syncnet == load_recipe(RECIPES / "syncnet.yaml").folder / "syncnet"
+    everyone = (teacher, sft, experts, causal, echo, papers, papers_echo)
+    assert len({(r.data_folder, r.data, r.codec) for r in everyone}) == 1
 
 
 def test_the_refiner_builds_on_the_distilled_student_and_the_sync_teacher():
