@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .parallel import is_main, wait_for_all
+
 if TYPE_CHECKING:
     from .trainer import Stage
 
 
 def save_training_state(path: Path, stage: Stage, *, step: int, elapsed: float) -> None:
-    """Write everything a resumed run needs; the file is replaced in one move."""
+    """Write everything a resumed run needs; the file is replaced in one move. The main process writes."""
     state = {
         "stage": stage.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in stage.optimisers],
         "step": step,
         "elapsed": elapsed,
     }
-    unfinished = path.with_suffix(".tmp")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+    if is_main():
+        unfinished = path.with_suffix(".tmp")
+        torch.save(state, unfinished)
+        unfinished.replace(path)
+    wait_for_all()
 
 
 def load_training_state(path: Path, stage: Stage) -> tuple[int, float]:

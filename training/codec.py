@@ -13,6 +13,7 @@ from ..networks.causal_vae import CausalVAE, VAEConfig
 from .codec_init import initialise_codec
 from .losses import edge_loss, psnr, weighted_charbonnier
 from .muon import make_optimisers
+from .parallel import Draws, draw, update
 from .quick_codec import quicken
 from .world.dataset import Dataset
 
@@ -108,10 +109,10 @@ class CodecStage:
             )
         self.vae.load_state_dict(vae.state_dict())
 
-    def _batch(self, random: np.random.Generator, progress: float) -> tuple[Tensor, Tensor]:
+    def _batch(self, drawn: Draws, progress: float) -> tuple[Tensor, Tensor]:
         """Pixels (B, 3, F, side, side) in [-1, 1] and their weights (B, 1, 1, side, side)."""
-        choices = self.settings.crops(progress)
-        side, frames, count = choices[random.integers(len(choices))]
+        choices, random = self.settings.crops(progress), drawn.own
+        side, frames, count = choices[drawn.shared.integers(len(choices))]
         total, length, full = self._data.frames.shape[:3]
         crops, weights = [], []
         for _ in range(count):
@@ -143,17 +144,12 @@ class CodecStage:
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One update on one batch of crops."""
-        random = np.random.default_rng([self.settings.seed, step])
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        pixels, weight = self._batch(random, progress)
-        pixel, square, edges, power = self._loss(pixels, weight, generator)
+        drawn = draw(self.settings.seed, step)
+        pixels, weight = self._batch(drawn, progress)
+        pixel, square, edges, power = self._loss(pixels, weight, drawn.noise)
         edge_share = self.settings.edge_share * max(0.0, progress - self.settings.edge_start)
         loss = pixel + square + edge_share * edges + self.settings.latent_penalty * power
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        norm = update(self.optimisers, loss, self.vae, max_norm=1.0)
         return {"l1": pixel.item(), "edges": edges.item(), "latent_power": power.item(), "grad": norm.item()}
 
     @torch.no_grad()

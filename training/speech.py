@@ -17,6 +17,7 @@ from ..networks.speech_encoder import MEL_PER_FRAME, SpeechEncoder, SpeechEncode
 from .augment import augment, warp_mel
 from .initialisation import initialise
 from .muon import make_optimisers
+from .parallel import draw, update
 from .world.clips import FPS, random_speech
 from .world.visemes import MOUTH_NAMES
 
@@ -132,7 +133,7 @@ class SpeechStage:
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One update on one batch of crops."""
         s = self.settings
-        random = np.random.default_rng([s.seed, step])
+        random = draw(s.seed, step).own
         mel, mouth = [], []
         for _ in range(s.batch):
             clip = random.integers(len(self._bank.mel))
@@ -143,10 +144,7 @@ class SpeechStage:
         heard = warp_mel(np.stack(mel).astype(np.float32), random)
         output = self.regressor(torch.from_numpy(heard).to(self._device))
         loss = F.mse_loss(output[:, self._inner], target[:, self._inner])
-        loss.backward()
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        update(self.optimisers, loss, self.regressor)
         return {"mouth_mse": loss.item()}
 
     @torch.no_grad()

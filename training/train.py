@@ -1,5 +1,6 @@
 """Run a recipe: python -m talkstream.training.train recipes/mini_codec.yaml
 
+On several GPUs: accelerate launch -m talkstream.training.train recipes/mini_codec.yaml
 Every stage resumes from its last checkpoint; a stage whose budget is spent is passed over.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .config import Recipe, load_recipe
+from .parallel import is_main, join, leave, main_first, wait_for_all
 from .stages import build_stage, dubbed_folder, export_results
 from .trainer import train
 from .world.dataset import generate, generate_dubbed
@@ -21,19 +23,28 @@ _RECIPES = Path(__file__).parent / "recipes"
 
 def run(recipe: Recipe, *, device: torch.device, budget_scale: float = 1.0) -> dict[str, float]:
     """Draw the data, run every stage, export; returns the last stage's held-out numbers."""
+    with main_first():
+        _draw_data(recipe)
+    numbers: dict[str, float] = {}
+    stage = None
+    for index, part in enumerate(recipe.stages):
+        with main_first():
+            stage = build_stage(recipe, index, device=device)
+        budget = (part.gpu if device.type == "cuda" else part.cpu).scaled(budget_scale)
+        numbers = train(stage, budget, recipe.folder / part.folder)
+    if is_main():
+        export_results(recipe, stage)
+    wait_for_all()
+    return numbers
+
+
+def _draw_data(recipe: Recipe) -> None:
+    """The clips of a recipe, where they are not there yet."""
     generate(recipe.data_folder, recipe.data)
     generate(recipe.held_out_folder, recipe.held_out)
     if recipe.lip_sync:
         for folder in (recipe.data_folder, recipe.held_out_folder):
             generate_dubbed(dubbed_folder(folder), folder)
-    numbers: dict[str, float] = {}
-    stage = None
-    for index, part in enumerate(recipe.stages):
-        stage = build_stage(recipe, index, device=device)
-        budget = (part.gpu if device.type == "cuda" else part.cpu).scaled(budget_scale)
-        numbers = train(stage, budget, recipe.folder / part.folder)
-    export_results(recipe, stage)
-    return numbers
 
 
 def find_recipe(given: Path) -> Path:
@@ -48,18 +59,20 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train by a recipe; started again, it resumes.")
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cpu or cuda; a GPU where there is one")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 leaves torch's choice")
     parser.add_argument("--budget-scale", type=float, default=1.0, help="multiplies every budget")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    device = join(given.device)
+    logging.basicConfig(
+        level=logging.INFO if is_main() else logging.WARNING, format="%(asctime)s %(message)s"
+    )
     if given.threads:
         torch.set_num_threads(given.threads)
-    run(
-        load_recipe(find_recipe(given.recipe)),
-        device=torch.device(given.device),
-        budget_scale=given.budget_scale,
-    )
+    try:
+        run(load_recipe(find_recipe(given.recipe)), device=device, budget_scale=given.budget_scale)
+    finally:
+        leave()
 
 
 if __name__ == "__main__":

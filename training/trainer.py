@@ -13,6 +13,7 @@ import torch
 
 from .checkpoints import load_training_state, save_training_state
 from .metrics import add_row, columns, forget_after, read_rows
+from .parallel import agreed, averaged, is_main
 from .plots import draw_sheet, plots_of_columns
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,9 @@ def train(
 ) -> dict[str, float]:
     """Run a stage until its budget is spent, resuming from the folder's checkpoint; returns the last evaluation.
 
-    The folder gets training.pt (checkpoint), metrics.csv (every report) and metrics.png (its plots).
+    The folder gets training.pt (checkpoint), metrics.csv (every report) and metrics.png (its plots). Every process
+    calls this; the main one's clock counts, and it alone writes. The same number of processes goes on from a checkpoint
+    as if it had never stopped; another number goes on from the same weights with other draws.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "training.pt"
@@ -91,7 +94,7 @@ def train(
         if getattr(stage, "finished", False):
             log.info("finished at step %d: the held-out error falls no more", step)
             break
-        started = time.monotonic()
+        started = agreed(time.monotonic())
         progress = budget.progress(elapsed, step)
         share = max(learning_rate_share(progress, warmup=budget.warmup), 1e-3)
         for optimiser, rates in zip(stage.optimisers, peaks, strict=True):
@@ -100,14 +103,15 @@ def train(
         losses = stage.step(step, progress)
         _require_finite(losses, step)
         step += 1
-        elapsed += time.monotonic() - started
+        now = agreed(time.monotonic())
+        elapsed += now - started
         report.add(losses)
-        if report.due("log"):
+        if report.due("log", now):
             report.write("train", report.means(), step=step, elapsed=elapsed)
-        if report.due("evaluate"):
+        if report.due("evaluate", now):
             report.write("held-out", stage.evaluate(), step=step, elapsed=elapsed)
             report.plot()
-        if report.due("checkpoint"):
+        if report.due("checkpoint", now):
             save_training_state(checkpoint, stage, step=step, elapsed=elapsed)
     save_training_state(checkpoint, stage, step=step, elapsed=elapsed)
     if report.has_losses:
@@ -139,9 +143,10 @@ class _Report:
             "evaluate": budget.evaluate_seconds,
             "checkpoint": budget.checkpoint_seconds,
         }
-        self._last = dict.fromkeys(self._period, time.monotonic())
+        self._last = dict.fromkeys(self._period, agreed(time.monotonic()))
         self._values: dict[str, list[float]] = {}
-        forget_after(self._table, step)
+        if is_main():
+            forget_after(self._table, step)
 
     @property
     def has_losses(self) -> bool:
@@ -154,14 +159,13 @@ class _Report:
             self._values.setdefault(name, []).append(value)
 
     def means(self) -> dict[str, float]:
-        """Means since the last call."""
+        """Means since the last call, over all processes."""
         means = {name: sum(values) / len(values) for name, values in self._values.items()}
         self._values.clear()
-        return means
+        return averaged(means)
 
-    def due(self, kind: str) -> bool:
+    def due(self, kind: str, now: float) -> bool:
         """Whether it is time for a log line, an evaluation, a checkpoint."""
-        now = time.monotonic()
         if now - self._last[kind] < self._period[kind]:
             return False
         self._last[kind] = now
@@ -169,6 +173,8 @@ class _Report:
 
     def write(self, kind: str, numbers: dict[str, float], *, step: int, elapsed: float) -> None:
         """A log line and a row of the table."""
+        if not is_main():
+            return
         progress = self._budget.progress(elapsed, step)
         text = " ".join(f"{name} {value:.4f}" for name, value in numbers.items())
         done = f"step {step}, {elapsed:.0f} s, {progress:.0%}, {time_left(elapsed, progress)}"
@@ -178,6 +184,8 @@ class _Report:
 
     def plot(self) -> None:
         """Draw the table anew."""
+        if not is_main():
+            return
         plots = plots_of_columns(columns(read_rows(self._table)), x="step")
         draw_sheet(plots).save(self._folder / "metrics.png")
 
