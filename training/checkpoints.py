@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from .parallel import is_main, wait_for_all
+from .sharded_tensors import optimiser_state_placed, state_placed_like, whole_state
 
 if TYPE_CHECKING:
     from .trainer import Stage
 
 
 def save_training_state(path: Path, stage: Stage, *, step: int, elapsed: float) -> None:
-    """Write everything a resumed run needs; the file is replaced in one move. The main process writes."""
+    """Write everything a resumed run needs; the file is replaced in one move. The main process writes.
+
+    The file holds whole tensors however the networks are sharded, so that any number of processes can go on from it.
+    """
     state = {
-        "stage": stage.state_dict(),
-        "optimisers": [optimiser.state_dict() for optimiser in stage.optimisers],
+        "stage": whole_state(stage.state_dict()),
+        "optimisers": [whole_state(optimiser.state_dict()) for optimiser in stage.optimisers],
         "step": step,
         "elapsed": elapsed,
     }
@@ -31,7 +35,7 @@ def save_training_state(path: Path, stage: Stage, *, step: int, elapsed: float) 
 def load_training_state(path: Path, stage: Stage) -> tuple[int, float]:
     """Restore a stage in place; returns (steps done, seconds trained)."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    stage.load_state_dict(state["stage"])
+    stage.load_state_dict(state_placed_like(stage.state_dict(), state["stage"]))
     for optimiser, saved in zip(stage.optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(saved)
+        optimiser.load_state_dict(optimiser_state_placed(optimiser, saved))
     return state["step"], state["elapsed"]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from .sharded_tensors import placed_like, whole
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -22,7 +24,11 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum for weights of two or more axes; filters are flattened to matrices."""
+    """Orthogonalised Nesterov momentum for weights of two or more axes; filters are flattened to matrices.
+
+    Of sharded weights the momentum is sharded too; every process gathers each matrix and orthogonalises all of it, which
+    is exact and slow: the largest networks rather take AdamW.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -41,9 +47,10 @@ class Muon(torch.optim.Optimizer):
             state["velocity"] = torch.zeros_like(parameter)
         velocity = state["velocity"]
         velocity.lerp_(parameter.grad, 1 - momentum)
-        matrix = parameter.grad.lerp(velocity, momentum).flatten(1)
+        matrix = whole(parameter.grad.lerp(velocity, momentum)).flatten(1)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        parameter.add_(orthogonalise(matrix).view_as(parameter), alpha=-lr * scale)
+        change = orthogonalise(matrix).view(parameter.shape)
+        parameter.add_(placed_like(parameter, change), alpha=-lr * scale)
 
 
 def make_optimisers(
@@ -57,7 +64,8 @@ def make_optimisers(
     matrices, others = [], []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            is_matrix = parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1 and not keep_adam(name)
+            rows = parameter.shape[0] if parameter.ndim >= 2 else 1
+            is_matrix = min(rows, parameter.numel() // rows) > 1 and not keep_adam(name)
             (matrices if is_matrix else others).append(parameter)
     optimisers: list[torch.optim.Optimizer] = []
     if matrices:

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .sharded_tensors import is_sharded, whole
+
 _PATIENCE = timedelta(hours=12)  # the main process may draw and encode clips for hours while the others wait
 _BUCKET = 1 << 24  # numbers that travel together
 
@@ -116,7 +118,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """
     if world() == 1:
         return
-    own = [p for p in parameters if p.requires_grad and not hasattr(p, "device_mesh")]
+    own = [p for p in parameters if p.requires_grad and not is_sharded(p)]
     if not own:
         return
     present = torch.tensor([p.grad is not None for p in own], dtype=torch.int32, device=own[0].device)
@@ -157,7 +159,7 @@ def update(
     """
     loss.backward()
     average_gradients(network.parameters())
-    norm = nn.utils.clip_grad_norm_(network.parameters(), max_norm)
+    norm = whole(nn.utils.clip_grad_norm_(network.parameters(), max_norm))
     for optimiser in optimisers:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

@@ -66,15 +66,14 @@ class TrainableStudent(nn.Module):
         return self.network(
             x_BCTHW,
             timestep_BT=timestep_BT,
-            text_BMD=self.null_text(1) if text_BMD is None else text_BMD,
+            text_BMD=self.null_text(x_BCTHW) if text_BMD is None else text_BMD,
             audio_tokens_BTE=self.network.audio_proj(speech_BTV),
             **options,
         )
 
-    def null_text(self, batch: int) -> Tensor:
-        """(B, 1, text width) of zeros."""
-        weight = self.network.text_embedding[0].weight
-        return weight.new_zeros(1, 1, weight.shape[1]).expand(batch, -1, -1)
+    def null_text(self, like: Tensor) -> Tensor:
+        """(1, 1, text width) of zeros, of the other tensor's type and on its device."""
+        return like.new_zeros(1, 1, self.network.config.text_dim)
 
 
 def widen_input(weights: dict[str, Tensor], in_dim: int) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def test_a_widened_student_starts_as_the_one_before():
     wide = TrainableStudent(LIPSYNC_NETWORK, old.encoder.config, torch.Generator().manual_seed(1))
     wide.load_state_dict(widen_input(old.state_dict(), 65))
     x, reference = torch.randn(1, 16, 3, 4, 4), torch.randn(1, 16, 1, 4, 4)
-    tokens, text = torch.randn(1, 3, NETWORK.audio_hidden), old.null_text(1)
+    tokens, text = torch.randn(1, 3, NETWORK.audio_hidden), old.null_text(torch.zeros(()))
     known = PortraitCondition(reference).channels([3, 4, 5])
     inputs = {"timestep_BT": torch.full((1, 1), 500.0), "text_BMD": text, "audio_tokens_BTE": tokens}
     said = old.network(torch.cat([x, known], 1), **inputs)

@@ -1,0 +1,55 @@
+"""One iteration of distillation in two processes, whole and sharded, started by torchrun; results go into the folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from talkstream.samplers.schedule import Schedule
+from talkstream.tests.training.tiny_world import CACHE, SIGMAS, random_bank, random_student
+from talkstream.training.checkpoints import load_training_state, save_training_state
+from talkstream.training.dmd import DistilSettings, DistilStage
+from talkstream.training.parallel import join, leave, rank
+from talkstream.training.sharded_tensors import is_sharded, whole_state
+
+
+def distil_stage(*, sharded: bool = False) -> DistilStage:
+    """The same networks in every process, and however they are split."""
+    return DistilStage(
+        DistilSettings(batch=1, last_chunk=2), random_bank(5), random_bank(2, seed=1), teacher=random_student(),
+        cache=CACHE, schedule=Schedule.from_sigmas(SIGMAS), sharded=sharded,
+    )  # fmt: skip
+
+
+def own_numbers(stage: DistilStage) -> int:
+    """Numbers of the student's network that this process holds."""
+    parameters = stage.student.network.parameters()
+    return sum((p.to_local() if is_sharded(p) else p).numel() for p in parameters)
+
+
+def run(folder: Path) -> None:
+    """The same two steps three times: whole; sharded; sharded with a pause between them."""
+    join("cpu")
+    torch.set_num_threads(1)
+    results = {}
+    for name in ("whole", "sharded"):
+        stage = distil_stage(sharded=name == "sharded")
+        losses = [stage.step(step, 0.5) for step in range(2)]
+        weights = whole_state(stage.state_dict())
+        results[name] = {"losses": losses, "stage": weights, "own": own_numbers(stage)}
+    paused = distil_stage(sharded=True)
+    paused.step(0, 0.5)
+    save_training_state(folder / "paused.pt", paused, step=1, elapsed=0.0)
+    resumed = distil_stage(sharded=True)
+    load_training_state(folder / "paused.pt", resumed)
+    resumed.step(1, 0.5)
+    evaluated = resumed.evaluate()
+    results["resumed"] = {"stage": whole_state(resumed.state_dict()), "evaluated": evaluated}
+    torch.save(results, folder / f"rank{rank()}.pt")
+    leave()
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
