@@ -29,6 +29,9 @@ class LatentBank:
     """Whole clips: latents (N, C, T, H, W) float16 in student units, mel (N, V, 4F, bins) float16 with V versions of
     the same speech (the first is clean), mouth (N, F, 5) float32; F = 4T - 3.
 
+    For a student without a speech encoder of its own, mel holds what another one (wav2vec2) has made of the speech: one
+    vector per frame, (N, V, F, width).
+
     For lip sync also source, the latents of the video that the clip dubs, and masked, those of that video with its
     mouth blanked; both like latents. domain (N,) int8 and place (N, F, 4) float32 as Dataset has them, None in banks
     that were made without.
@@ -174,23 +177,32 @@ def draw_batch(
 ) -> Batch:  # fmt: skip
     """Random clips from their start, cut to a number of latents, each with a random version of its speech.
 
-    warp: let another throat say it, see augment.warp_mel. domains: only clips of these, all for none.
+    warp: let another throat say it, see augment.warp_mel; what is no mel stays. domains: only clips of these, all for
+    none.
     """
     among = bank.clips_of(domains)
     chosen = among[random.integers(len(among), size=clips)]
     versions = random.integers(bank.mel.shape[1], size=clips)
     batch = take_batch(bank, chosen, versions, latents=latents)
-    return replace(batch, mel=torch.from_numpy(warp_mel(batch.mel.numpy(), random))) if warp else batch
+    if not (warp and _is_mel(bank)):
+        return batch
+    return replace(batch, mel=torch.from_numpy(warp_mel(batch.mel.numpy(), random)))
 
 
 def take_batch(bank: LatentBank, clips: np.ndarray, versions: np.ndarray, *, latents: int) -> Batch:
     """These clips from their start, cut to a number of latents, each with one version of its speech."""
     frames = FRAMES_PER_LATENT * latents - 3
+    rows = MEL_PER_FRAME if _is_mel(bank) else 1
     return Batch(
         latents=_float(bank.latents[clips][:, :, :latents]),
-        mel=_float(bank.mel[clips, versions][:, : frames * MEL_PER_FRAME]),
+        mel=_float(bank.mel[clips, versions][:, : frames * rows]),
         mouth=_float(bank.mouth[clips, :frames]),
         condition=bank.condition(clips, latents),
         domain=None if bank.domain is None else torch.from_numpy(bank.domain[clips].astype(np.int64)),
         place=None if bank.place is None else _float(bank.place[clips, :frames]),
     )
+
+
+def _is_mel(bank: LatentBank) -> bool:
+    """Whether the speech is mel frames, not one vector of another encoder per video frame."""
+    return bank.mel.shape[2] != bank.mouth.shape[1]

@@ -26,8 +26,8 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised Nesterov momentum for weights of two or more axes; filters are flattened to matrices.
 
-    Of sharded weights the momentum is sharded too; every process gathers each matrix and orthogonalises all of it, which
-    is exact and slow: the largest networks rather take AdamW.
+    Of sharded weights the momentum is sharded too; every process gathers each matrix and orthogonalises all of it,
+    which is exact and slow: the largest networks rather take AdamW.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:

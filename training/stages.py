@@ -28,6 +28,7 @@ from .mini import MEL, NETWORK, SPEECH, mini_profile, with_cache
 from .mini_echo import echo_profile
 from .mini_lipsync import LIPSYNC_NETWORK, lipsync_profile
 from .ode import OdeSettings, OdeStage
+from .parallel import is_main, main_first
 from .perceptual import perceptual_loss
 from .refiner import RefinerStage
 from .reward import SyncConfidence
@@ -50,31 +51,37 @@ _STATISTICS_CLIPS = 48
 _FOLDED = "folded_codec.pt"
 
 
-def build_stage(recipe: Recipe, index: int, *, device: torch.device) -> Stage:
-    """The stage of a recipe at this place, started from what came before it."""
+def build_stage(recipe: Recipe, index: int, *, device: torch.device, sharded: bool = False) -> Stage:
+    """The stage of a recipe at this place, started from what came before it.
+
+    sharded: its networks are split over the processes; codec and speech encoder are small and stay whole.
+    """
     part = recipe.stages[index]
     before = recipe.stages[index - 1] if index else None
     makers = {
-        "codec": partial(_codec, before=before), "speech": _speech, "teacher": partial(_teacher, before=before),
-        "finetune": partial(_finetune, before=before), "ode": partial(_ode, before=before), "expert": _expert,
-        "distil": partial(_distil, before=before), "syncnet": _syncnet, "refiner": _refiner,
+        "codec": partial(_codec, before=before), "speech": _speech,
+        "teacher": partial(_teacher, before=before, sharded=sharded),
+        "finetune": partial(_finetune, before=before, sharded=sharded),
+        "ode": partial(_ode, before=before, sharded=sharded), "expert": partial(_expert, sharded=sharded),
+        "distil": partial(_distil, before=before, sharded=sharded), "syncnet": _syncnet,
+        "refiner": _refiner,
     }  # fmt: skip
     return makers[part.stage](recipe, part.settings, device=device)
 
 
 def export_results(recipe: Recipe, stage: Stage | None) -> None:
-    """Write the files that the recipe asks for from its last stage."""
-    if recipe.export_codec is not None and isinstance(stage, CodecStage):
+    """Write the files that the recipe asks for from its last stage. All processes call it, the main one writes."""
+    if recipe.export_codec is not None and isinstance(stage, CodecStage) and is_main():
         vae = stage.vae.cpu()
         freeze_codec(vae, load(recipe.data_folder).frames[:_STATISTICS_CLIPS])
         torch.save(vae.state_dict(), recipe.folder / _FOLDED)
         export_codec(recipe.export_codec, vae)
-    if recipe.export_refiner is not None and isinstance(stage, RefinerStage):
+    if recipe.export_refiner is not None and isinstance(stage, RefinerStage) and is_main():
         stage.average.copy_to(stage.vae.decoder)
         export_refiner(recipe.export_refiner, stage.vae.cpu())
     if recipe.export_student is not None and isinstance(stage, (FinetuneStage, OdeStage, DistilStage)):
         stage.average.copy_to(stage.student)
-        student = stage.student.cpu()
+        student = stage.student
         profile = _profile(recipe)
         if isinstance(stage, DistilStage):
             profile = with_cache(profile, stage.cache)
@@ -125,9 +132,10 @@ def _speech(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
     banks = []
     for name, held_out in (("train", False), ("held_out", True)):
         path = recipe.folder / f"{name}_speech.npz"
-        if not path.exists():
-            log.info("speaking %s sentences", name)
-            save_speech_bank(path, make_bank(settings, MEL, held_out=held_out))
+        with main_first():
+            if not path.exists():
+                log.info("speaking %s sentences", name)
+                save_speech_bank(path, make_bank(settings, MEL, held_out=held_out))
         banks.append(load_speech_bank(path))
     return SpeechStage(settings, SPEECH, *banks, device=device)
 
@@ -140,9 +148,10 @@ def _banks(recipe: Recipe) -> tuple[LatentBank, LatentBank]:
         ("held_out", recipe.held_out_folder, 1),
     ):
         path = recipe.folder / f"{name}_latents.npz"
-        if not path.exists():
-            log.info("encoding %s", folder)
-            save_bank(path, _encode(recipe, folder, versions=versions))
+        with main_first():
+            if not path.exists():
+                log.info("encoding %s", folder)
+                save_bank(path, _encode(recipe, folder, versions=versions))
         banks.append(load_bank(path))
     return banks[0], banks[1]
 
@@ -171,15 +180,21 @@ def _profile(recipe: Recipe) -> StudentProfile:
     return lipsync_profile() if recipe.lip_sync else mini_profile()
 
 
-def _teacher(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
-    stage = TeacherStage(settings, *_banks(recipe), network=_network(recipe), speech=SPEECH, device=device)
+def _teacher(
+    recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None, sharded: bool
+) -> Stage:
+    stage = TeacherStage(
+        settings, *_banks(recipe), network=_network(recipe), speech=SPEECH, device=device, sharded=sharded
+    )
     return _begin(stage, recipe, before)
 
 
-def _finetune(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
+def _finetune(
+    recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None, sharded: bool
+) -> Stage:
     stage = FinetuneStage(
         settings, *_banks(recipe), network=_network(recipe), speech=SPEECH, cache=_profile(recipe).cache_spec,
-        sigmas=_profile(recipe).sigmas, device=device,
+        sigmas=_profile(recipe).sigmas, device=device, sharded=sharded,
     )  # fmt: skip
     return _begin(stage, recipe, before)
 
@@ -197,7 +212,9 @@ def _begin(stage: FlowStage, recipe: Recipe, before: StageRecipe | None) -> Stag
     return stage
 
 
-def _ode(recipe: Recipe, settings: OdeSettings, *, device: torch.device, before: StageRecipe | None) -> Stage:
+def _ode(
+    recipe: Recipe, settings: OdeSettings, *, device: torch.device, before: StageRecipe | None, sharded: bool
+) -> Stage:
     """Regresses on trajectories of an earlier run's teacher, which are made once per folder."""
     profile = _profile(recipe)
     levels, chunk = profile.sigmas[:-1], profile.cache_spec.chunk
@@ -207,23 +224,27 @@ def _ode(recipe: Recipe, settings: OdeSettings, *, device: torch.device, before:
         ("train", "held_out"), _banks(recipe), (settings.pairs, settings.held_out_pairs), strict=True
     ):
         path = recipe.folder / f"{name}_trajectories.npz"
-        if not path.exists():
-            log.info("sampling %d trajectories of the teacher, %s", pairs, name)
-            made = make_trajectories(
-                Teacher(_earlier(recipe, "ode", device), guidance=guidance), bank, pairs=pairs,
-                sampling=settings.sampling, levels=levels, latents=bank.latents.shape[2] // chunk * chunk,
-                seed=settings.seed,
-            )  # fmt: skip
-            save_trajectories(path, made)
+        with main_first():
+            if not path.exists():
+                log.info("sampling %d trajectories of the teacher, %s", pairs, name)
+                made = make_trajectories(
+                    Teacher(_earlier(recipe, "ode", device), guidance=guidance), bank, pairs=pairs,
+                    sampling=settings.sampling, levels=levels, latents=bank.latents.shape[2] // chunk * chunk,
+                    seed=settings.seed,
+                )  # fmt: skip
+                save_trajectories(path, made)
         both.append((bank, load_trajectories(path, levels=levels)))
     stage = OdeStage(
-        settings, *both, network=_network(recipe), speech=SPEECH, cache=profile.cache_spec, device=device
+        settings, *both, network=_network(recipe), speech=SPEECH, cache=profile.cache_spec, device=device,
+        sharded=sharded,
     )
     return _begin(stage, recipe, before)
 
 
-def _expert(recipe: Recipe, settings: ExpertSettings, *, device: torch.device) -> Stage:
-    """Every expert starts from the same teacher, an earlier run's."""
+def _expert(recipe: Recipe, settings: ExpertSettings, *, device: torch.device, sharded: bool) -> Stage:
+    """Every expert starts from the same teacher, an earlier run's. Raises ValueError where it should be sharded."""
+    if sharded:
+        raise ValueError("the expert stage samples whole networks; leave --shard out")
     bank, held_out = _banks(recipe)
     reader = train_latent_reader(bank.latents, bank.mouth, steps=settings.reader_steps, device=device)
     reward = ReadingReward(settings.domain, reader, rare_visemes(bank.mouth))
@@ -231,7 +252,9 @@ def _expert(recipe: Recipe, settings: ExpertSettings, *, device: torch.device) -
     return ExpertStage(settings, bank, held_out, teacher=teacher, reward=reward)
 
 
-def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None) -> Stage:
+def _distil(
+    recipe: Recipe, settings: object, *, device: torch.device, before: StageRecipe | None, sharded: bool
+) -> Stage:
     """Distils into the stage before it, or where it is the first, into an earlier run's.
 
     The teacher is the recipe's, else what the distillation began with. A second distillation keeps the fake score.
@@ -253,7 +276,7 @@ def _distil(recipe: Recipe, settings: object, *, device: torch.device, before: S
     stage = DistilStage(
         settings, *_banks(recipe), student=_trained(recipe, start, device), teacher=_trained(recipe, judge, device),
         experts=experts, syncnet=_sync_judge(recipe, device), cache=profile.cache_spec,
-        schedule=Schedule.from_sigmas(profile.sigmas),
+        schedule=Schedule.from_sigmas(profile.sigmas), sharded=sharded,
     )  # fmt: skip
     if goes_on:
         stage.go_on_from_fake(_stage_weights(start, "fake"))

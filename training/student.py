@@ -14,24 +14,25 @@ from .initialisation import initialise
 
 
 class TrainableStudent(nn.Module):
-    """A network with its own speech encoder. A student hears a null text; a teacher may read captions."""
+    """A network with its own speech encoder, or with none. A student hears a null text; a teacher may read captions."""
 
     def __init__(
         self,
         network: WanConfig,
-        speech: SpeechEncoderConfig,
+        speech: SpeechEncoderConfig | None,
         generator: torch.Generator,
         *,
         reads_text: bool = False,
     ) -> None:
-        """reads_text: the weights that only a text reaches start at random and are trained; else they are zeros.
+        """speech: None for a network that is given another encoder's vectors, as the released ones are.
 
-        The null text, one row of zeros, gives the same whatever those weights are.
+        reads_text: the weights that only a text reaches start at random and are trained; else they are zeros. The null
+        text, one row of zeros, gives the same whatever those weights are.
         """
         super().__init__()
         self.network = WanModel(network)
         self.network.initialize(generator)
-        self.encoder = SpeechEncoder(speech)
+        self.encoder = nn.Identity() if speech is None else SpeechEncoder(speech)
         initialise(self.encoder, generator)
         if not reads_text:
             self._leave_text_out()
@@ -46,7 +47,10 @@ class TrainableStudent(nn.Module):
         self.network.text_embedding[0].weight.requires_grad_(False)
 
     def features(self, mel_BAM: Tensor) -> Tensor:
-        """Mel of a clip from its start, (B, 4 * (4T - 3), bins) -> packed speech features (B, T, V)."""
+        """Mel of a clip from its start, (B, 4 * (4T - 3), bins) -> packed speech features (B, T, V).
+
+        Without a speech encoder vectors of frames (B, 4T - 3, V / 4) are expected instead.
+        """
         return pack_vectors(self.encoder(mel_BAM))
 
     def forward(

@@ -21,19 +21,19 @@ from .world.dataset import generate, generate_dubbed
 _RECIPES = Path(__file__).parent / "recipes"
 
 
-def run(recipe: Recipe, *, device: torch.device, budget_scale: float = 1.0) -> dict[str, float]:
+def run(
+    recipe: Recipe, *, device: torch.device, budget_scale: float = 1.0, sharded: bool = False
+) -> dict[str, float]:
     """Draw the data, run every stage, export; returns the last stage's held-out numbers."""
     with main_first():
         _draw_data(recipe)
     numbers: dict[str, float] = {}
     stage = None
     for index, part in enumerate(recipe.stages):
-        with main_first():
-            stage = build_stage(recipe, index, device=device)
+        stage = build_stage(recipe, index, device=device, sharded=sharded)
         budget = (part.gpu if device.type == "cuda" else part.cpu).scaled(budget_scale)
         numbers = train(stage, budget, recipe.folder / part.folder)
-    if is_main():
-        export_results(recipe, stage)
+    export_results(recipe, stage)
     wait_for_all()
     return numbers
 
@@ -62,6 +62,9 @@ def main() -> None:
     parser.add_argument("--device", help="cpu or cuda; a GPU where there is one")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 leaves torch's choice")
     parser.add_argument("--budget-scale", type=float, default=1.0, help="multiplies every budget")
+    parser.add_argument(
+        "--shard", action="store_true", help="split networks over the processes (fully_shard)"
+    )
     given = parser.parse_args()
     device = join(given.device)
     logging.basicConfig(
@@ -70,7 +73,12 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     try:
-        run(load_recipe(find_recipe(given.recipe)), device=device, budget_scale=given.budget_scale)
+        run(
+            load_recipe(find_recipe(given.recipe)),
+            device=device,
+            budget_scale=given.budget_scale,
+            sharded=given.shard,
+        )
     finally:
         leave()
 
