@@ -14,6 +14,7 @@ from .codec_init import initialise_codec
 from .losses import edge_loss, psnr, weighted_charbonnier
 from .muon import make_optimisers
 from .parallel import Draws, draw, update
+from .precision import half_precision
 from .quick_codec import quicken
 from .world.dataset import Dataset
 
@@ -131,10 +132,10 @@ class CodecStage:
 
     def _loss(self, pixels: Tensor, weight: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         s = self.settings
-        with torch.autocast(self._device.type, torch.bfloat16), torch.set_grad_enabled(not s.decoder_only):
+        with half_precision(self._device), torch.set_grad_enabled(not s.decoder_only):
             mean = self.vae.encode(pixels)
         noise = (torch.randn(mean.shape, generator=generator) * s.latent_noise).to(mean)
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with half_precision(self._device):
             output = self.vae.decode(mean + noise)
         output, mean = output.float(), mean.float()
         pixel = weighted_charbonnier(output, pixels, weight)
@@ -155,7 +156,7 @@ class CodecStage:
     @torch.no_grad()
     def reconstruct(self, frames: np.ndarray) -> Tensor:
         """(B, F, H, W, 3) uint8 -> reconstruction (B, 3, F, H, W) in [-1, 1]."""
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with half_precision(self._device):
             pixels = to_tensor(frames).to(self._device)
             return self.vae.decode(self.vae.encode(pixels)).float().clamp_(-1, 1)
 

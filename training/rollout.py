@@ -10,6 +10,7 @@ from ..samplers.few_step import denoise_chunk
 from ..samplers.flow_matching import add_noise
 from ..samplers.schedule import Schedule
 from .conditions import Condition
+from .precision import half_precision
 from .student import TrainableStudent
 
 
@@ -125,7 +126,7 @@ class Rollout:
     def _network(self, x: Tensor, timestep: float, *, first: int) -> Tensor:
         latents = x.shape[2]
         known = self._condition.channels(range(first, first + latents))
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with half_precision(x.device):
             flow = self._student(
                 torch.cat([x, known], dim=1),
                 timestep_BT=x.new_full((x.shape[0], 1), timestep),

@@ -20,20 +20,22 @@ class TrainableStudent(nn.Module):
         self,
         network: WanConfig,
         speech: SpeechEncoderConfig | None,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
         *,
         reads_text: bool = False,
     ) -> None:
         """speech: None for a network that is given another encoder's vectors, as the released ones are.
 
+        generator: of the first weights; None leaves them as they are made, for networks without data (meta).
         reads_text: the weights that only a text reaches start at random and are trained; else they are zeros. The null
         text, one row of zeros, gives the same whatever those weights are.
         """
         super().__init__()
         self.network = WanModel(network)
-        self.network.initialize(generator)
         self.encoder = nn.Identity() if speech is None else SpeechEncoder(speech)
-        initialise(self.encoder, generator)
+        if generator is not None:
+            self.network.initialize(generator)
+            initialise(self.encoder, generator)
         if not reads_text:
             self._leave_text_out()
 
@@ -78,6 +80,22 @@ class TrainableStudent(nn.Module):
     def null_text(self, like: Tensor) -> Tensor:
         """(1, 1, text width) of zeros, of the other tensor's type and on its device."""
         return like.new_zeros(1, 1, self.network.config.text_dim)
+
+
+def make_student(
+    network: WanConfig,
+    speech: SpeechEncoderConfig | None,
+    *,
+    seed: int,
+    device: torch.device,
+    reads_text: bool = False,
+) -> TrainableStudent:
+    """A student with random weights on a device; on the meta device one that has sizes and no data."""
+    if device.type == "meta":
+        with device:
+            return TrainableStudent(network, speech, None, reads_text=reads_text)
+    generator = torch.Generator().manual_seed(seed)
+    return TrainableStudent(network, speech, generator, reads_text=reads_text).to(device)
 
 
 def widen_input(weights: dict[str, Tensor], in_dim: int) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ import torch
 
 from .config import Recipe, load_recipe
 from .parallel import is_main, join, leave, main_first, wait_for_all
+from .rehearsal import rehearse
+from .shapes import SHAPES
 from .stages import build_stage, dubbed_folder, export_results
 from .trainer import train
 from .world.dataset import generate, generate_dubbed
@@ -65,7 +67,13 @@ def main() -> None:
     parser.add_argument(
         "--shard", action="store_true", help="split networks over the processes (fully_shard)"
     )
+    parser.add_argument("--shape", choices=SHAPES, help="rehearse two steps at a released student's size")
+    parser.add_argument(
+        "--meta", action="store_true", help="rehearse without data, where the size is too large"
+    )
     given = parser.parse_args()
+    if given.meta and not given.shape:
+        parser.error("--meta rehearses another size; say which with --shape")
     device = join(given.device)
     logging.basicConfig(
         level=logging.INFO if is_main() else logging.WARNING, format="%(asctime)s %(message)s"
@@ -73,12 +81,12 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     try:
-        run(
-            load_recipe(find_recipe(given.recipe)),
-            device=device,
-            budget_scale=given.budget_scale,
-            sharded=given.shard,
-        )
+        recipe = load_recipe(find_recipe(given.recipe))
+        if given.shape:
+            where = torch.device("meta") if given.meta else device
+            rehearse(recipe, SHAPES[given.shape], device=where, sharded=given.shard)
+        else:
+            run(recipe, device=device, budget_scale=given.budget_scale, sharded=given.shard)
     finally:
         leave()
 

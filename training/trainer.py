@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from .checkpoints import load_training_state, save_training_state
 from .metrics import add_row, columns, forget_after, read_rows
@@ -53,8 +55,8 @@ class Stage(Protocol):
 
     optimisers: list[torch.optim.Optimizer]
 
-    def step(self, step: int, progress: float) -> dict[str, float]:
-        """One update of everything that trains; returns named losses."""
+    def step(self, step: int, progress: float) -> Mapping[str, float | Tensor]:
+        """One update of everything that trains; returns named losses, numbers or tensors of one."""
 
     def evaluate(self) -> dict[str, float]:
         """Held-out numbers."""
@@ -100,7 +102,7 @@ def train(
         for optimiser, rates in zip(stage.optimisers, peaks, strict=True):
             for group, peak in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = peak * share
-        losses = stage.step(step, progress)
+        losses = {name: float(loss) for name, loss in stage.step(step, progress).items()}
         _require_finite(losses, step)
         step += 1
         now = agreed(time.monotonic())

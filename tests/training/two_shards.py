@@ -1,4 +1,4 @@
-"""One iteration of distillation in two processes, whole and sharded, started by torchrun; results go into the folder."""
+"""One iteration of distillation in two processes, whole and sharded, started by torchrun."""
 
 from __future__ import annotations
 
