@@ -153,11 +153,18 @@ def update(
     *,
     max_norm: float = float("inf"),
 ) -> Tensor:
-    """One step on a network: gradient of the loss, averaged over the processes, cut to a norm, applied, forgotten.
+    """One step on a network: the gradient of the loss, and what apply_gradients does with it."""
+    loss.backward()
+    return apply_gradients(optimisers, network, max_norm=max_norm)
+
+
+def apply_gradients(
+    optimisers: Iterable[torch.optim.Optimizer], network: nn.Module, *, max_norm: float = float("inf")
+) -> Tensor:
+    """Average a network's gradients over the processes, cut them to a norm, step, forget them.
 
     Every process must call it alike. Returns the norm before the cut.
     """
-    loss.backward()
     average_gradients(network.parameters())
     norm = whole(nn.utils.clip_grad_norm_(network.parameters(), max_norm))
     for optimiser in optimisers:

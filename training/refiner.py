@@ -27,6 +27,7 @@ from .discriminator import PatchDiscriminator, frame_groups
 from .ema import ExponentialAverage
 from .losses import adversarial_loss, discriminator_loss, gradient_penalty, pixel_loss, psnr
 from .muon import make_optimisers
+from .parallel import apply_gradients, draw, update
 from .quick_codec import quicken
 from .rollout import Rollout, roll_out
 from .student import TrainableStudent
@@ -177,8 +178,8 @@ class RefinerStage:
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One update of the discriminator and of the decoder, on one aligned and one free window."""
         s = self.settings
-        random = np.random.default_rng([s.seed, step])
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        drawn = draw(s.seed, step)
+        random, generator = drawn.own, drawn.noise
         clip, other = (int(c) for c in random.integers(len(self._data.frames), size=2))
         whole = self._bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
         first = int(random.integers(whole - s.window + 1))
@@ -195,11 +196,8 @@ class RefinerStage:
         output = decode_window(self.vae, aligned, first)
         pixels, perceived = pixel_loss(output, truth), self._perceive(output, truth)
         (s.pixel_share * pixels + s.perceptual_share * perceived).backward()
-        torch.nn.utils.clip_grad_norm_(self.vae.decoder.parameters(), 1.0)
-        for optimiser in self._decoder_optimisers:
-            optimiser.step()
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
+        apply_gradients(self._decoder_optimisers, self.vae.decoder, max_norm=1.0)
+        self._discriminator_optimiser.zero_grad(set_to_none=True)
         self.average.update(self.vae.decoder)
         losses = {"pixels": pixels, "perceived": perceived, "adversarial": adversarial}
         return report | {name: loss.item() for name, loss in losses.items()}
@@ -212,9 +210,8 @@ class RefinerStage:
         said_of_shown = self.discriminator(frame_groups(shown, span, offset=offset))
         loss = discriminator_loss(said_of_real, said_of_shown)
         penalty = gradient_penalty(said_of_real, real)
-        (loss + self.settings.penalty / 2 * penalty).backward()
-        self._discriminator_optimiser.step()
-        self._discriminator_optimiser.zero_grad(set_to_none=True)
+        whole = loss + self.settings.penalty / 2 * penalty
+        update([self._discriminator_optimiser], whole, self.discriminator)
         right = ((said_of_real > 0).float().mean() + (said_of_shown < 0).float().mean()) / 2
         return {"discriminator": loss.item(), "right": right.item()}
 

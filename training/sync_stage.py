@@ -20,6 +20,7 @@ from .data import mel_versions
 from .initialisation import initialise
 from .mini import MEL
 from .muon import make_optimisers
+from .parallel import draw, update
 from .sync_score import score_embeddings
 from .syncnet import SyncNet, SyncNetConfig
 from .world.dataset import Dataset
@@ -109,13 +110,10 @@ class SyncNetStage:
     def step(self, step: int, progress: float) -> dict[str, float]:
         """One update on one batch of stretches."""
         s = self.settings
-        crops, mel = self._batch(np.random.default_rng([s.seed, step]))
+        crops, mel = self._batch(draw(s.seed, step).own)
         lips, speech = self.syncnet.embed_crops(crops), self.syncnet.embed_speech(mel)
         loss = contrastive_loss(lips, speech, ignored_shift=s.ignored_shift, temperature=s.temperature)
-        loss.backward()
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        update(self.optimisers, loss, self.syncnet)
         with torch.no_grad():
             apart = (lips - speech).norm(dim=-1).mean().item()
         return {"contrast": loss.item(), "pair_distance": apart}
