@@ -12,6 +12,7 @@ from ..networks.kv_cache import CLEAN_PASS, CacheSpec, GrowingKVCache
 from ..samplers.flow_matching import add_noise, x0_from_velocity
 from ..samplers.schedule import Schedule
 from .conditions import Condition
+from .precision import half_precision
 from .student import TrainableStudent
 
 
@@ -40,7 +41,7 @@ def restore(
 
     def velocity(x: Tensor, timestep: float, first: int) -> Tensor:
         latents = range(first, first + x.shape[2])
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with half_precision(x.device):
             flow = student(
                 torch.cat([x, condition.channels(latents)], dim=1),
                 timestep_BT=x.new_full((len(x), 1), timestep),

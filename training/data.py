@@ -20,6 +20,7 @@ from .augment import augment, warp_mel
 from .codec import to_tensor
 from .conditions import Condition, LipSyncCondition, PortraitCondition
 from .export import fold_latent_statistics
+from .precision import half_precision
 from .world.acting import DOMAINS
 from .world.dataset import Dataset
 
@@ -71,7 +72,7 @@ class LatentBank:
 def encode_pixels(vae: CausalVAE, pixels_BCTHW: Tensor) -> Tensor:
     """Frames in [-1, 1] -> raw latents (B, C, T, h, w) float32."""
     device = vae.conv1.weight.device
-    with torch.autocast(device.type, torch.bfloat16):
+    with half_precision(device):
         return vae.encode(pixels_BCTHW.to(device)).float().cpu()
 
 

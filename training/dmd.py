@@ -27,10 +27,12 @@ from .long_tail import LongTail, LongTailSize
 from .losses import critic_loss, dmd_gradient, gradient_loss, weighted_mse
 from .mouth_region import mouth_region
 from .muon import make_optimisers
+from .parallel import draw, everyones, rank, update, world
 from .reward import Confidence, ReaderConfidence, RewardScale, reading_errors, reward_weights
 from .rollout import roll_out
 from .scores import NetworkScore, RoutedScore, freeze, guided_x0
 from .self_correction import SelfCorrection
+from .sharding import shard
 from .student import TrainableStudent, importance
 from .windows import SelfForcing, Streamer, Window, WindowSource
 
@@ -135,12 +137,20 @@ class DistilStage:
         syncnet: Confidence | None = None,
         cache: CacheSpec,
         schedule: Schedule,
+        sharded: bool = False,
     ) -> None:
         """student: where it starts, causal. teacher: the real score, bidirectional; the fake score starts as a copy of
         it.
 
         experts: real scores of some domains. syncnet: judge of the reward of that name. cache: of the student's form.
+        sharded: split the networks over the processes, which must then all run the same forwards: experts, asked only
+        for clips of their own, cannot be there.
         """
+        if sharded and experts:
+            raise ValueError(
+                f"{len(experts)} experts are given to sharded networks, whose processes must all ask alike; "
+                "leave experts or --shard out"
+            )
         self.settings, self._held_out = settings, held_out
         self.cache = settings.cache_of(cache)
         self._device = next(student.parameters()).device
@@ -149,8 +159,13 @@ class DistilStage:
             network.train().requires_grad_(True)
             network.network.text_embedding[0].weight.requires_grad_(False)
             network.encoder.requires_grad_(False)
+        self.networks = {"student": self.student, "fake score": self._fake, "teacher": freeze(teacher)}
+        self._sharded = sharded
+        if sharded:
+            for network in self.networks.values():
+                shard(network)
         frozen = {index: NetworkScore(freeze(expert)) for index, expert in (experts or {}).items()}
-        self._real = RoutedScore(NetworkScore(freeze(teacher)), frozen)
+        self._real = RoutedScore(NetworkScore(teacher), frozen)
         self._critic = NetworkScore(self._fake)
         self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
         self._student_optimisers = _optimisers(self.student, settings.student_lr, settings)
@@ -182,49 +197,49 @@ class DistilStage:
             return ReaderConfidence(self._reader)
         return syncnet if self.settings.reward == "syncnet" else None
 
-    def step(self, step: int, progress: float) -> dict[str, float]:
+    def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """One window; on the student's steps its update, then always the fake score's, on the same window."""
         s = self.settings
-        random = np.random.default_rng([s.seed, step])
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        drawn = draw(s.seed, step)
+        random, generator = drawn.own, drawn.noise
         learns = step >= s.critic_warmup and (step - s.critic_warmup) % s.student_every == 0
-        window = self._windows.draw(step, random, generator, learns=learns)
-        report: dict[str, float] = {}
+        window = self._windows.draw(step, drawn, learns=learns)
+        report: dict[str, Tensor] = {}
         if learns:
             loss, report = self.student_loss(window, random, generator)
-            _update(self._student_optimisers, loss, self.student, s.gradient_norm)
+            update(self._student_optimisers, loss, self.student, max_norm=s.gradient_norm)
             if step < s.ema_from:
                 self.average.restart(self.student)
             else:
                 self.average.update(self.student)
         loss = self.fake_loss(replace(window, latents=window.latents.detach()), random, generator)
-        _update(self._critic_optimisers, loss, self._fake, s.gradient_norm)
-        return report | {"fake": loss.item()}
+        update(self._critic_optimisers, loss, self._fake, max_norm=s.gradient_norm)
+        return report | {"fake": loss.detach()}
 
     def student_loss(
         self, window: Window, random: np.random.Generator, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Distribution matching, weighted by the reward, plus the shares that are asked for."""
         s = self.settings
         scored = _over_time(window.scored, window.latents)
         gradient = self._direction(window, scored, random, generator)
         matching = gradient_loss(window.latents, gradient, scored)
-        report = {"dmd": gradient.abs().sum().item() / scored.expand_as(gradient).sum().clamp_min(1).item()}
+        report = {"dmd": gradient.abs().sum() / scored.expand_as(gradient).sum().clamp_min(1)}
         if self._confidence is not None:
             confidence = self._confidence(window.latents.detach(), window.batch, window.places)
             matching = matching * reward_weights(confidence, self._reward_scale.update(confidence))
-            report["confidence"] = confidence.mean().item()
+            report["confidence"] = confidence.mean()
         loss = s.dmd_share * matching.mean()
         if s.regression_share:
             truth = window.batch.latents[:, :, list(window.places)]
             regression = weighted_mse(window.latents, truth, scored * self._importance)
             loss = loss + s.regression_share * regression
-            report["regression"] = regression.item()
+            report["regression"] = regression.detach()
         if s.reading_share and self._reader is not None:
             errors = reading_errors(self._reader, window.latents, window.batch, window.places)
             reading = errors[:, [i for i, counts in enumerate(window.scored) if counts]].square().mean()
             loss = loss + s.reading_share * reading
-            report["reading"] = reading.item()
+            report["reading"] = reading.detach()
         return loss, report
 
     @torch.no_grad()
@@ -237,8 +252,11 @@ class DistilStage:
         mouth = mouth_region(window.batch, window.places, edge=s.mouth_edge)
         scales = guidance_scales(s.guidance, levels, mouth)
         shown = (noisy, level_BT, window.batch, window.places)
-        real = guided_x0(self._real, *shown, scale=scales.real, null_of=scales.real_null)
-        fake = guided_x0(self._critic, *shown, scale=scales.fake, null_of=scales.fake_null)
+        nulls = (scales.real_null, scales.fake_null)
+        if self._sharded:  # what the others' clips need is not known here: all nulls, in every process
+            nulls = (range(len(levels)), range(len(levels)) if s.guidance_rule == "acc" else ())
+        real = guided_x0(self._real, *shown, scale=scales.real, null_of=nulls[0])
+        fake = guided_x0(self._critic, *shown, scale=scales.fake, null_of=nulls[1])
         return dmd_gradient(current, real, fake, scored) * scales.share
 
     def fake_loss(self, window: Window, random: np.random.Generator, generator: torch.Generator) -> Tensor:
@@ -278,20 +296,21 @@ class DistilStage:
         return numbers
 
     def state_dict(self) -> dict[str, Any]:
-        """The networks that train, the running average and what lives from step to step."""
+        """The networks that train, the running average, and what lives from step to step in all processes."""
         return {
             "student": self.student.state_dict(), "fake": self._fake.state_dict(),
             "average": self.average.state_dict(), "reward": self._reward_scale.state_dict(),
-            "windows": self._windows.state_dict(),
+            "windows": everyones(self._windows.state_dict()),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of state_dict."""
+        """Inverse of state_dict. Another number of processes begins new streams."""
         self.student.load_state_dict(state["student"])
         self._fake.load_state_dict(state["fake"])
         self.average.load_state_dict(state["average"])
         self._reward_scale.load_state_dict(state["reward"])
-        self._windows.load_state_dict(state["windows"])
+        streams = state["windows"]
+        self._windows.load_state_dict(streams[rank()] if len(streams) == world() else {})
 
 
 def make_source(settings: DistilSettings, streamer: Streamer, bank: LatentBank) -> WindowSource:
@@ -337,13 +356,3 @@ def _optimisers(
         return make_optimisers(network, matrix_lr=rate, other_lr=rate * settings.adam_share)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [torch.optim.AdamW(trained, lr=rate, betas=(0.0, 0.999), weight_decay=0.01)]
-
-
-def _update(
-    optimisers: list[torch.optim.Optimizer], loss: Tensor, network: torch.nn.Module, norm: float
-) -> None:
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), norm)
-    for optimiser in optimisers:
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)

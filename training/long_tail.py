@@ -19,6 +19,7 @@ from torch import Tensor
 from ..networks.audio_pack import FRAMES_PER_LATENT
 from ..networks.speech_encoder import MEL_PER_FRAME
 from .data import Batch, LatentBank, draw_batch
+from .parallel import Draws, rank
 from .windows import Streamer, Window, made_latents, roll_chunks
 
 _CLIPS, _SPEECH = 1, 2  # streams of random numbers beside the step's own
@@ -54,7 +55,8 @@ class LongTail:
     """Windows of streams that go on.
 
     Randomness: clips are those of the step they began in, their speech that of the step it was last changed in, both
-    from (seed, step) alone. So the state to keep is those two numbers, l, the cache and the latents a recache may need.
+    from (seed, step) and the process's number alone. So the state to keep is those two numbers, l, the cache and the
+    latents a recache may need.
     """
 
     def __init__(
@@ -68,15 +70,13 @@ class LongTail:
             streamer.chunks_of(size.recache, "recache")
         self._length, self._begun, self._spoken = size.horizon, 0, 0
 
-    def draw(
-        self, step: int, random: np.random.Generator, generator: torch.Generator, *, learns: bool
-    ) -> Window:
+    def draw(self, step: int, drawn: Draws, *, learns: bool) -> Window:
         """The next window of the running streams, or the first one of new ones."""
         size = self._size
         if self._length >= size.horizon:
-            self._begin(step, generator)
-        self._rollout.generator = generator
-        if self._length and random.random() < size.switch_share:
+            self._begin(step, drawn.noise)
+        self._rollout.generator = drawn.noise
+        if self._length and drawn.shared.random() < size.switch_share:
             self._switch(step)
         places = range(self._length, self._length + size.window)
         noised = made_latents(self._batch, places)
@@ -84,7 +84,7 @@ class LongTail:
         scored = tuple(i >= first_scored and made for i, made in enumerate(noised))
         chunk = self._streamer.cache.chunk
         per_chunk = [any(scored[at : at + chunk]) for at in range(0, size.window, chunk)]
-        exit_step = self._streamer.exit_step(random)
+        exit_step = self._streamer.exit_step(drawn)
         made = roll_chunks(self._rollout, [learns and chunk for chunk in per_chunk], exit_step=exit_step)
         self._recent = torch.cat([self._recent, made.detach()], dim=2)[:, :, -max(size.recache, 1) :]
         self._length += size.window
@@ -108,12 +108,12 @@ class LongTail:
         self._rollout.recache(again, self._streamer.hear(self._batch))
 
     def _clips_of(self, step: int) -> Batch:
-        random = np.random.default_rng([self._seed, step, _CLIPS])
+        random = np.random.default_rng([self._seed, step, _CLIPS, rank()])
         drawn = draw_streams(self._bank, random, clips=self._clips, latents=self._size.horizon)
         return drawn.to(self._device)
 
     def _with_speech_of(self, batch: Batch, step: int) -> Batch:
-        random = np.random.default_rng([self._seed, step, _SPEECH])
+        random = np.random.default_rng([self._seed, step, _SPEECH, rank()])
         other = draw_streams(self._bank, random, clips=self._clips, latents=self._size.horizon)
         other = other.to(self._device)
         return replace(batch, mel=other.mel, mouth=other.mouth, place=other.place, domain=other.domain)

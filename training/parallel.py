@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,11 +104,18 @@ def averaged(numbers: Mapping[str, float]) -> dict[str, float]:
     """Mean over the processes of each number, over those that have it."""
     if world() == 1:
         return dict(numbers)
-    everyone: list[Mapping[str, float]] = [{}] * world()
-    dist.all_gather_object(everyone, numbers)
+    everyone = everyones(dict(numbers))
     names = dict.fromkeys(name for some in everyone for name in some)
     values = {name: [some[name] for some in everyone if name in some] for name in names}
     return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+def everyones(state: Any) -> list[Any]:  # noqa: ANN401
+    """What each process has, in their order."""
+    states = [state] * world()
+    if world() > 1:
+        dist.all_gather_object(states, state)
+    return states
 
 
 @torch.no_grad()
@@ -151,22 +159,23 @@ def update(
     loss: Tensor,
     network: nn.Module,
     *,
-    max_norm: float = float("inf"),
-) -> Tensor:
+    max_norm: float | None = None,
+) -> Tensor | None:
     """One step on a network: the gradient of the loss, and what apply_gradients does with it."""
     loss.backward()
     return apply_gradients(optimisers, network, max_norm=max_norm)
 
 
 def apply_gradients(
-    optimisers: Iterable[torch.optim.Optimizer], network: nn.Module, *, max_norm: float = float("inf")
-) -> Tensor:
+    optimisers: Iterable[torch.optim.Optimizer], network: nn.Module, *, max_norm: float | None = None
+) -> Tensor | None:
     """Average a network's gradients over the processes, cut them to a norm, step, forget them.
 
-    Every process must call it alike. Returns the norm before the cut.
+    Every process must call it alike. max_norm: None cuts nothing, so that gradients of any finite size pass, which Muon
+    does not mind. Returns the norm before the cut, None without one.
     """
     average_gradients(network.parameters())
-    norm = whole(nn.utils.clip_grad_norm_(network.parameters(), max_norm))
+    norm = None if max_norm is None else whole(nn.utils.clip_grad_norm_(network.parameters(), max_norm))
     for optimiser in optimisers:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

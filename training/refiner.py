@@ -28,6 +28,7 @@ from .ema import ExponentialAverage
 from .losses import adversarial_loss, discriminator_loss, gradient_penalty, pixel_loss, psnr
 from .muon import make_optimisers
 from .parallel import apply_gradients, draw, update
+from .precision import half_precision
 from .quick_codec import quicken
 from .rollout import Rollout, roll_out
 from .student import TrainableStudent
@@ -86,9 +87,9 @@ def decode_window(vae: CausalVAE, latents_BCTHW: Tensor, first: int) -> Tensor:
     decoder = StreamingDecoder(vae, exact=True)
     raw, device = denormalise_latents(latents_BCTHW), latents_BCTHW.device
     if first:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        with torch.no_grad(), half_precision(device):
             decoder.decode_recorded(raw[:, :, :first])
-    with torch.autocast(device.type, torch.bfloat16):
+    with half_precision(device):
         return decoder.decode_recorded(raw[:, :, first:]).float()
 
 
@@ -147,7 +148,7 @@ class RefinerStage:
         return take_batch(bank, np.array([clip]), version, latents=latents).to(self._device)
 
     def _speech(self, batch: Batch) -> Tensor:
-        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16):
+        with torch.no_grad(), half_precision(self._device):
             return self._student.features(batch.mel)
 
     def _aligned(

@@ -58,11 +58,12 @@ def _finetune(part: StageRecipe, shape: Shape, *, device: torch.device, sharded:
 
 
 def _distil(part: StageRecipe, shape: Shape, *, device: torch.device, sharded: bool) -> DistilStage:
-    """Without what is trained first on the world's own latents."""
+    """Without readers, which are trained on the world's own latents; the student learns on each step."""
     bank = shape.random_bank(_CLIPS)
-    teacher = make_student(shape.network, None, seed=0, device=device)
+    student, teacher = (make_student(shape.network, None, seed=seed, device=device) for seed in (0, 1))
+    settings = replace(part.settings, reading_share=0.0, reward="none", student_every=1, critic_warmup=0)
     return DistilStage(
-        replace(part.settings, reading_share=0.0), bank, bank, teacher=teacher, cache=shape.profile.cache_spec,
+        settings, bank, bank, student=student, teacher=teacher, cache=shape.profile.cache_spec,
         schedule=shape.schedule, sharded=sharded,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from ..networks.audio_pack import FRAMES_PER_LATENT
 from ..networks.speech_encoder import MEL_PER_FRAME
 from .data import Batch
 from .latent_reader import LatentReader, mouths_of_latents, with_predecessors
+from .parallel import averaged
 
 _DECAY = 0.99
 _SMALLEST_DEVIATION = 1e-6
@@ -39,11 +40,12 @@ class RewardScale:
         self._weight = self._mean = self._square = 0.0
 
     def update(self, confidence_B: Tensor) -> float:
-        """Take in a batch and return beta; 0 while all C were the same."""
+        """Take in a batch of all processes and return beta; 0 while all C were the same."""
         values = confidence_B.double()
+        seen = averaged({"mean": values.mean().item(), "square": values.square().mean().item()})
         self._weight = _DECAY * self._weight + 1 - _DECAY
-        self._mean = _DECAY * self._mean + (1 - _DECAY) * values.mean().item()
-        self._square = _DECAY * self._square + (1 - _DECAY) * values.square().mean().item()
+        self._mean = _DECAY * self._mean + (1 - _DECAY) * seen["mean"]
+        self._square = _DECAY * self._square + (1 - _DECAY) * seen["square"]
         mean = self._mean / self._weight
         deviation = math.sqrt(max(0.0, self._square / self._weight - mean**2))
         return 1 / deviation if deviation > _SMALLEST_DEVIATION else 0.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from .data import LatentBank, draw_batch
+from .parallel import Draws
 from .rollout import roll_out
 from .windows import Streamer, Window, made_latents, roll_chunks
 
@@ -29,16 +29,14 @@ class SelfCorrection:
                 f"corrected_chunks is {most}; clips of {latents} latents have 1 to {latents // streamer.cache.chunk}"
             )
 
-    def draw(
-        self, step: int, random: np.random.Generator, generator: torch.Generator, *, learns: bool
-    ) -> Window:
+    def draw(self, step: int, drawn: Draws, *, learns: bool) -> Window:
         """New clips, a random number of chunks."""
         latents = self._bank.latents.shape[2]
-        batch = draw_batch(self._bank, random, clips=self._clips, latents=latents, warp=True)
+        batch = draw_batch(self._bank, drawn.own, clips=self._clips, latents=latents, warp=True)
         batch = batch.to(next(self._streamer.student.parameters()).device)
-        rollout = self._streamer.start(batch, generator)
-        before = int(random.integers(self._most))
-        exit_step = self._streamer.exit_step(random)
+        rollout = self._streamer.start(batch, drawn.noise)
+        before = int(drawn.shared.integers(self._most))
+        exit_step = self._streamer.exit_step(drawn)
         parts = [roll_out(rollout, before)] if before else []
         made = torch.cat([*parts, roll_chunks(rollout, [learns], exit_step=exit_step)], dim=2)
         end, chunk = made.shape[2], self._streamer.cache.chunk

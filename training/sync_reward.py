@@ -12,6 +12,7 @@ from ..networks.causal_vae import CausalVAE, denormalise_latents
 from ..networks.speech_encoder import MEL_PER_FRAME
 from .crops import cut, mouth_boxes
 from .data import Batch
+from .precision import half_precision
 from .sync_score import confidence_distance_offset, reach, shift_distances
 from .syncnet import SyncNet
 
@@ -62,7 +63,7 @@ def decode_mouths(vae: CausalVAE, latents_BCTHW: Tensor, boxes_N4: Tensor) -> tu
     right, bottom = (far.amax(0) * far.new_tensor([width, height])).tolist()
     columns = slice(max(0, math.floor(left) - _MARGIN), min(width, math.ceil(right) + _MARGIN))
     rows = slice(max(0, math.floor(top) - _MARGIN), min(height, math.ceil(bottom) + _MARGIN))
-    with torch.autocast(latents_BCTHW.device.type, torch.bfloat16):
+    with half_precision(latents_BCTHW.device):
         pixels = vae.decode(denormalise_latents(latents_BCTHW[..., rows, columns])).float()
     scale = boxes_N4.new_tensor([width / (columns.stop - columns.start), height / (rows.stop - rows.start)])
     corner = boxes_N4.new_tensor([columns.start / width, rows.start / height])

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..networks.cache_spec import CacheSpec
 from ..samplers.schedule import Schedule
 from .data import Batch, LatentBank, draw_batch
+from .parallel import Draws
+from .precision import half_precision
 from .rollout import Rollout
 from .student import TrainableStudent
 
@@ -39,9 +40,7 @@ class Window:
 class WindowSource(Protocol):
     """Where windows come from. Randomness is that of the step."""
 
-    def draw(
-        self, step: int, random: np.random.Generator, generator: torch.Generator, *, learns: bool
-    ) -> Window:
+    def draw(self, step: int, drawn: Draws, *, learns: bool) -> Window:
         """The next window; learns: whether the student's exit calls record gradients."""
         ...
 
@@ -71,12 +70,12 @@ class Streamer:
 
     def hear(self, batch: Batch) -> Tensor:
         """Packed speech features of the clips."""
-        with torch.no_grad(), torch.autocast(batch.mel.device.type, torch.bfloat16):
+        with torch.no_grad(), half_precision(batch.mel.device):
             return self.student.features(batch.mel)
 
-    def exit_step(self, random: np.random.Generator) -> int:
-        """One exit for all chunks and all clips of a rollout (Self-Forcing, algorithm 1)."""
-        return int(random.integers(self.schedule.steps))
+    def exit_step(self, drawn: Draws) -> int:
+        """One exit for all chunks, all clips and all processes (Self-Forcing, algorithm 1)."""
+        return int(drawn.shared.integers(self.schedule.steps))
 
     def chunks_of(self, latents: int, name: str) -> int:
         """Whole chunks in so many latents. Raises ValueError where they are not whole."""
@@ -110,15 +109,13 @@ class SelfForcing:
         if window > bank.latents.shape[2]:
             raise ValueError(f"window is {window} latents; the clips have {bank.latents.shape[2]}")
 
-    def draw(
-        self, step: int, random: np.random.Generator, generator: torch.Generator, *, learns: bool
-    ) -> Window:
+    def draw(self, step: int, drawn: Draws, *, learns: bool) -> Window:
         """New clips, from latent 0."""
         latents = self._bank.latents.shape[2]
-        batch = draw_batch(self._bank, random, clips=self._clips, latents=latents, warp=True)
+        batch = draw_batch(self._bank, drawn.own, clips=self._clips, latents=latents, warp=True)
         batch = batch.to(next(self._streamer.student.parameters()).device)
-        rollout = self._streamer.start(batch, generator)
-        exit_step = self._streamer.exit_step(random)
+        rollout = self._streamer.start(batch, drawn.noise)
+        exit_step = self._streamer.exit_step(drawn)
         made = roll_chunks(rollout, [learns] * self._chunks, exit_step=exit_step)
         judged = made_latents(batch, self._places)
         return Window(batch, made, self._places, judged, judged)

@@ -22,6 +22,7 @@ from talkstream.tests.training.tiny_world import (
 from talkstream.training.checkpoints import load_training_state, save_training_state
 from talkstream.training.config import parse
 from talkstream.training.dmd import DistilSettings, DistilStage, draw_levels
+from talkstream.training.parallel import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")
 
@@ -135,7 +136,7 @@ def test_the_gradient_in_x0_is_the_formula():
     generator = torch.Generator().manual_seed(2)
     heard, deaf, fake = (torch.randn(1, 16, 6, 4, 4, generator=generator) for _ in range(3))
     stage._real, stage._critic = Constant(heard, deaf), Constant(fake, fake)
-    window = stage._windows.draw(0, np.random.default_rng(0), generator, learns=False)
+    window = stage._windows.draw(0, draw(0, 0), learns=False)
     made = window.latents.clone().requires_grad_()
     loss, _ = stage.student_loss(replace(window, latents=made), np.random.default_rng(0), generator)
     loss.backward()
@@ -152,8 +153,7 @@ def test_the_reward_weighs_the_clips():
     stage = make_stage(guidance_rule="none")
     plain = make_stage(guidance_rule="none")
     stage._confidence = lambda latents, batch, places: torch.tensor([-1.0, 1.0])
-    generator = torch.Generator().manual_seed(2)
-    window = stage._windows.draw(0, np.random.default_rng(0), generator, learns=False)
+    window = stage._windows.draw(0, draw(0, 0), learns=False)
     grads = []
     for judge in (plain, stage):
         made = window.latents.clone().requires_grad_()
@@ -200,7 +200,7 @@ def test_an_expert_judges_its_domain():
 
 def test_a_dubbing_student_learns_from_its_first_latent():
     stage = make_stage(lip_sync=True)
-    window = stage._windows.draw(0, np.random.default_rng(0), torch.Generator().manual_seed(0), learns=True)
+    window = stage._windows.draw(0, draw(0, 0), learns=True)
     assert all(window.scored)
     report, moved = _stepped(stage, 0)
     assert any(name.startswith("student") for name in moved)

@@ -84,3 +84,14 @@ def test_draws_differ_between_steps_and_parts_and_agree_where_they_must():
     for numbers in (own, noise):
         assert numbers[0] == numbers[1] and len(set(numbers)) == 3
     assert own[0] != shared[0]
+
+
+def test_without_a_cut_gradients_pass_whose_norm_overflows():
+    """Muon takes their direction alone. Cutting them to an infinite norm once made every weight nan."""
+    layer = torch.nn.Linear(2, 2, bias=False)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1e-30)
+    before = layer.weight.detach().clone()
+    assert update([optimiser], 1e30 * layer.weight.sum(), layer) is None
+    torch.testing.assert_close(layer.weight.detach(), before - 1.0)
+    norm = update([optimiser], 3.0 * layer.weight.sum(), layer, max_norm=1.0)
+    assert norm.item() == pytest.approx(6.0)

@@ -17,6 +17,7 @@ from talkstream.tests.training.tiny_world import (
     random_student,
 )
 from talkstream.training.long_tail import LongTail, LongTailSize, draw_streams
+from talkstream.training.parallel import Draws
 from talkstream.training.rollout import roll_out
 from talkstream.training.self_correction import SelfCorrection
 from talkstream.training.windows import SelfForcing, Streamer
@@ -32,7 +33,7 @@ def _streamer(*, echo=False):
 def _draw(source, step, *, learns=True):
     random = np.random.default_rng([0, step])
     generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-    return source.draw(step, random, generator, learns=learns)
+    return source.draw(step, Draws(random, random, generator), learns=learns)
 
 
 class Reach:
@@ -134,7 +135,7 @@ def test_the_windows_of_a_long_stream_are_one_rollout():
         def random(self):
             return 1.0
 
-    windows = [source.draw(step, Last(), noise, learns=False) for step in range(3)]
+    windows = [source.draw(step, Draws(Last(), Last(), noise), learns=False) for step in range(3)]
     joined = torch.cat([window.latents for window in windows], dim=2)
     rollout = streamer.start(windows[0].batch, torch.Generator().manual_seed(8))
     assert torch.equal(joined, roll_out(rollout, 3))

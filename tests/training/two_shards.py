@@ -15,11 +15,12 @@ from talkstream.training.parallel import join, leave, rank
 from talkstream.training.sharded_tensors import is_sharded, whole_state
 
 
-def distil_stage(*, sharded: bool = False) -> DistilStage:
+def distil_stage(*, sharded: bool = False, **more: object) -> DistilStage:
     """The same networks in every process, and however they are split."""
     return DistilStage(
-        DistilSettings(batch=1, last_chunk=2), random_bank(5), random_bank(2, seed=1), teacher=random_student(),
-        cache=CACHE, schedule=Schedule.from_sigmas(SIGMAS), sharded=sharded,
+        DistilSettings(batch=1, window=6, student_every=1), random_bank(5), random_bank(2, seed=1),
+        student=random_student(), teacher=random_student(seed=5), cache=CACHE, schedule=Schedule.from_sigmas(SIGMAS),
+        sharded=sharded, **more,
     )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def run(folder: Path) -> None:
     results = {}
     for name in ("whole", "sharded"):
         stage = distil_stage(sharded=name == "sharded")
-        losses = [stage.step(step, 0.5) for step in range(2)]
+        losses = [{k: float(v) for k, v in stage.step(step, 0.5).items()} for step in range(2)]
         weights = whole_state(stage.state_dict())
         results[name] = {"losses": losses, "stage": weights, "own": own_numbers(stage)}
     paused = distil_stage(sharded=True)
