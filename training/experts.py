@@ -21,6 +21,7 @@ from .data import Batch, LatentBank, draw_batch
 from .domain_rewards import ExpertDomain, Reward
 from .ema import ExponentialAverage
 from .muon import make_optimisers
+from .parallel import apply_gradients, draw
 from .policy import clipped_loss, group_advantages
 from .prediction import place_given
 from .sde import NoisyPath, sample_path, transition
@@ -112,8 +113,8 @@ class ExpertStage:
     def step(self, step: int, progress: float) -> dict[str, float]:
         """Samples of a few clips, their rewards, and updates on them."""
         s = self.settings
-        random = np.random.default_rng([s.seed, step])
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        drawn = draw(s.seed, step)
+        random, generator = drawn.own, drawn.noise
         clips, places = self._draw(self._bank, random, clips=s.clips)
         batch = clips.rows(torch.arange(s.clips, device=self._device).repeat_interleave(s.group))
         path = self._sample(batch, places, generator)
@@ -155,10 +156,7 @@ class ExpertStage:
             report["policy"] += loss.item() / s.picked
             report["divergence"] += divergence.item() / s.picked
             report["ratio_gap"] += (new.detach() - old[step]).abs().mean().item() / s.picked
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        apply_gradients(self.optimisers, self.student, max_norm=1.0)
         self.average.update(self.student)
         return report
 

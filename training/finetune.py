@@ -47,10 +47,11 @@ class FinetuneStage(FlowStage):
         held_out: LatentBank,
         *,
         network: WanConfig,
-        speech: SpeechEncoderConfig,
+        speech: SpeechEncoderConfig | None,
         cache: CacheSpec,
         sigmas: tuple[float, ...],
         device: torch.device = torch.device("cpu"),  # noqa: B008
+        sharded: bool = False,
     ) -> None:
         """sigmas: the sampler's schedule, ending in 0. cache: the window that sequences imitate."""
         if cache.sink_source != "first_latents" and bank.source is not None:
@@ -59,7 +60,16 @@ class FinetuneStage(FlowStage):
                 "portrait; use a sink of first_latents."
             )
         size = bank.latents.shape[-2:]
-        super().__init__(settings, bank, held_out, network=network, speech=speech, size=size, device=device)
+        super().__init__(
+            settings,
+            bank,
+            held_out,
+            network=network,
+            speech=speech,
+            size=size,
+            device=device,
+            sharded=sharded,
+        )
         self._cache, self._sampling = cache, sigmas[:-1]
         self._tokens = (size[0] // 2) * (size[1] // 2)
         self._masks: dict[tuple[int, int], tuple[Tensor, ...]] = {}

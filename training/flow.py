@@ -18,8 +18,11 @@ from .ema import ExponentialAverage
 from .losses import weighted_mse
 from .mouth_region import mouth_region
 from .muon import make_optimisers
+from .parallel import Draws, draw, update
 from .prediction import place_given, predict_velocity
-from .student import TrainableStudent, importance, widen_input
+from .sharded_tensors import state_placed_like
+from .sharding import shard
+from .student import TrainableStudent, importance, make_student, widen_input
 
 _EVALUATIONS = 4
 _EVALUATION_CLIPS = 8
@@ -81,16 +84,21 @@ class FlowStage:
         held_out: Any,  # noqa: ANN401
         *,
         network: WanConfig,
-        speech: SpeechEncoderConfig,
+        speech: SpeechEncoderConfig | None,
         size: tuple[int, int],
         reads_text: bool = False,
         device: torch.device = torch.device("cpu"),  # noqa: B008
+        sharded: bool = False,
     ) -> None:
-        """bank, held_out: what the subclass draws batches from. size: height and width of a latent."""
+        """bank, held_out: what the subclass draws batches from. size: height and width of a latent.
+
+        sharded: split the network over the processes.
+        """
         self.settings, self._bank, self._held_out, self._device = settings, bank, held_out, device
-        generator = torch.Generator().manual_seed(settings.seed)
-        self.student = TrainableStudent(network, speech, generator, reads_text=reads_text).to(device)
+        self.student = make_student(network, speech, seed=settings.seed, device=device, reads_text=reads_text)
         self.student.encoder.requires_grad_(False)
+        if sharded:
+            shard(self.student)
         self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
         self.optimisers = make_optimisers(
             self.student, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr, keep_adam=_keeps_adam
@@ -100,7 +108,8 @@ class FlowStage:
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Begin with the weights of a student that may see fewer input channels, its speech encoder among them."""
-        self.student.load_state_dict(widen_input(weights, self.student.network.in_dim))
+        wide = widen_input(weights, self.student.network.in_dim)
+        self.student.load_state_dict(state_placed_like(self.student.state_dict(), wide))
         self.average = ExponentialAverage(self.student, decay=self.settings.ema_decay)
 
     def _draw(self, bank: Any, random: np.random.Generator, *, clips: int, warp: bool) -> Any:  # noqa: ANN401
@@ -122,19 +131,22 @@ class FlowStage:
         """Normal noise, drawn on the CPU so that every device sees the same."""
         return torch.randn(like.shape, generator=generator).to(like)
 
-    def step(self, step: int, progress: float) -> dict[str, float]:
+    @property
+    def networks(self) -> dict[str, TrainableStudent]:
+        """What trains."""
+        return {"student": self.student}
+
+    def loss(self, drawn: Draws) -> Tensor:
+        """Loss of one batch."""
+        batch = self._draw(self._bank, drawn.own, clips=self.settings.batch, warp=True)
+        return self._loss(batch.to(self._device), drawn.own, drawn.noise)
+
+    def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """One update on one batch."""
-        random = np.random.default_rng([self.settings.seed, step])
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        batch = self._draw(self._bank, random, clips=self.settings.batch, warp=True)
-        loss = self._loss(batch.to(self._device), random, generator)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        loss = self.loss(draw(self.settings.seed, step))
+        update(self.optimisers, loss, self.student, max_norm=1.0)
         self.average.update(self.student)
-        return {self.loss_name: loss.item()}
+        return {self.loss_name: loss.detach()}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -57,13 +57,23 @@ class OdeStage(FlowStage):
         held_out: tuple[LatentBank, TrajectoryBank],
         *,
         network: WanConfig,
-        speech: SpeechEncoderConfig,
+        speech: SpeechEncoderConfig | None,
         cache: CacheSpec,
         device: torch.device = torch.device("cpu"),  # noqa: B008
+        sharded: bool = False,
     ) -> None:
         """bank, held_out: clips and the trajectories that belong to them. cache: the window that sequences imitate."""
         size = bank[0].latents.shape[-2:]
-        super().__init__(settings, bank, held_out, network=network, speech=speech, size=size, device=device)
+        super().__init__(
+            settings,
+            bank,
+            held_out,
+            network=network,
+            speech=speech,
+            size=size,
+            device=device,
+            sharded=sharded,
+        )
         self._cache, self._tokens = cache, (size[0] // 2) * (size[1] // 2)
         self._best, self._waited = math.inf, 0
 

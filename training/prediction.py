@@ -13,6 +13,7 @@ from ..samplers.flow_matching import x0_from_velocity
 from ..samplers.schedule import TIMESTEP_SCALE
 from .conditions import Condition
 from .data import Batch
+from .precision import half_precision
 from .student import TrainableStudent
 
 
@@ -54,7 +55,7 @@ def predict_velocity(
     places: the latents' indices in the clip, which say what they hear and what lies beside them. level_BT: their noise
     levels. hears: False gives zero speech features; (B,) says so per clip. options are those of ``wan_forward``.
     """
-    with torch.autocast(x_BCTHW.device.type, torch.bfloat16):
+    with half_precision(x_BCTHW.device):
         speech = network.features(batch.mel)[:, list(places)]
         heard = torch.as_tensor(hears, device=x_BCTHW.device).view(-1, 1, 1)
         velocity = network(

@@ -14,6 +14,7 @@ from .finetune import FinetuneStage
 from .memory_plan import StageTensors
 from .shapes import Shape
 from .student import make_student
+from .teacher import TeacherStage
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,13 @@ def _finetune(part: StageRecipe, shape: Shape, *, device: torch.device, sharded:
     )  # fmt: skip
 
 
+def _teacher(part: StageRecipe, shape: Shape, *, device: torch.device, sharded: bool) -> TeacherStage:
+    bank = shape.random_bank(_CLIPS)
+    return TeacherStage(
+        part.settings, bank, bank, network=shape.network, speech=None, device=device, sharded=sharded
+    )
+
+
 def _distil(part: StageRecipe, shape: Shape, *, device: torch.device, sharded: bool) -> DistilStage:
     """Without readers, which are trained on the world's own latents; the student learns on each step."""
     bank = shape.random_bank(_CLIPS)
@@ -68,4 +76,4 @@ def _distil(part: StageRecipe, shape: Shape, *, device: torch.device, sharded: b
     )  # fmt: skip
 
 
-_MAKERS = {"finetune": _finetune, "distil": _distil}
+_MAKERS = {"teacher": _teacher, "finetune": _finetune, "distil": _distil}

@@ -235,7 +235,12 @@ def _ode(
                 save_trajectories(path, made)
         both.append((bank, load_trajectories(path, levels=levels)))
     stage = OdeStage(
-        settings, *both, network=_network(recipe), speech=SPEECH, cache=profile.cache_spec, device=device,
+        settings,
+        *both,
+        network=_network(recipe),
+        speech=SPEECH,
+        cache=profile.cache_spec,
+        device=device,
         sharded=sharded,
     )
     return _begin(stage, recipe, before)

@@ -62,8 +62,9 @@ class TeacherStage(FlowStage):
         held_out: LatentBank,
         *,
         network: WanConfig,
-        speech: SpeechEncoderConfig,
+        speech: SpeechEncoderConfig | None,
         device: torch.device = torch.device("cpu"),  # noqa: B008
+        sharded: bool = False,
     ) -> None:
         size = bank.latents.shape[-2:]
         super().__init__(
@@ -75,6 +76,7 @@ class TeacherStage(FlowStage):
             size=size,
             reads_text=True,
             device=device,
+            sharded=sharded,
         )
         self._captions = Captions(network.text_dim)
 

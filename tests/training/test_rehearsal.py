@@ -17,6 +17,7 @@ from talkstream.training.finetune import FinetuneSettings
 from talkstream.training.memory_plan import GIB, StageTensors, shard_bytes
 from talkstream.training.rehearsal import rehearse
 from talkstream.training.shapes import SHAPES, Shape
+from talkstream.training.teacher import TeacherSettings
 from talkstream.training.trainer import Budget
 from talkstream.training.world.dataset import DatasetSize
 
@@ -28,7 +29,8 @@ RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
 def recipe_of(*stages: str) -> Recipe:
     settings = {
-        "finetune": FinetuneSettings(batch=1), "distil": DistilSettings(batch=1), "codec": object(),
+        "teacher": TeacherSettings(batch=1), "finetune": FinetuneSettings(batch=1), "distil": DistilSettings(batch=1),
+        "codec": object(),
     }  # fmt: skip
     parts = tuple(StageRecipe(name, settings[name], Budget(steps=2), Budget(steps=2)) for name in stages)
     size = DatasetSize(clips=2, frames=53, side=32)
@@ -65,14 +67,14 @@ def test_shapes_are_the_released_layouts(name, layout, tensors):
 @pytest.mark.parametrize("name", SHAPES)
 def test_meta_and_real_steps_keep_the_same(name):
     """The same sizes go through rollout, scores, losses and gradients with numbers and without."""
-    recipe = recipe_of("codec", "finetune", "distil")
+    recipe = recipe_of("codec", "teacher", "finetune", "distil")
     real, planned = (rehearse(recipe, tiny(name), device=device) for device in (torch.device("cpu"), META))
-    assert len(real) == len(planned) == 2
+    assert len(real) == len(planned) == 3
     for one, other in zip(real, planned, strict=True):
         for processes in (1, 3, 8):
             assert one.bytes_per_process(processes) == other.bytes_per_process(processes)
-    assert set(planned[1].networks) == {"student", "fake score", "teacher"}
-    assert all(parameter.grad is None for parameter in planned[1].trained)
+    assert set(planned[2].networks) == {"student", "fake score", "teacher"}
+    assert all(parameter.grad is None for parameter in planned[2].trained)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -107,5 +109,5 @@ def test_the_plan_of_adamw_is_the_sum_by_hand():
 
 
 def test_a_recipe_without_the_student_cannot_be_rehearsed():
-    with pytest.raises(ValueError, match="needs one of finetune, distil"):
+    with pytest.raises(ValueError, match="needs one of teacher, finetune, distil"):
         rehearse(recipe_of("codec"), tiny("livetalk_1.3b"), device=META)
