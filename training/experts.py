@@ -21,7 +21,7 @@ from .data import Batch, LatentBank, draw_batch
 from .domain_rewards import ExpertDomain, Reward
 from .ema import ExponentialAverage
 from .muon import make_optimisers
-from .parallel import apply_gradients, draw
+from .parallel import Draws, apply_gradients, draw
 from .policy import clipped_loss, group_advantages
 from .prediction import place_given
 from .sde import NoisyPath, sample_path, transition
@@ -102,27 +102,26 @@ class ExpertStage:
         )
         self._schedule = Schedule.from_sigmas(shifted_sigmas(settings.steps, settings.shift))
 
-    def _draw(self, bank: LatentBank, random: np.random.Generator, *, clips: int) -> tuple[Batch, range]:
-        """Clips of the domain and a window of them."""
+    def _draw(self, bank: LatentBank, drawn: Draws, *, clips: int) -> tuple[Batch, range]:
+        """Clips of the domain and a window of them, which lies alike in all processes."""
         s = self.settings
         latents = bank.latents.shape[2]
-        batch = draw_batch(bank, random, clips=clips, latents=latents, domains=(s.domain,))
-        places = draw_window(random, clip=latents, window=s.window, middle_share=s.middle_share)
+        batch = draw_batch(bank, drawn.own, clips=clips, latents=latents, domains=(s.domain,))
+        places = draw_window(drawn.shared, clip=latents, window=s.window, middle_share=s.middle_share)
         return batch.to(self._device), places
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         """Samples of a few clips, their rewards, and updates on them."""
         s = self.settings
         drawn = draw(s.seed, step)
-        random, generator = drawn.own, drawn.noise
-        clips, places = self._draw(self._bank, random, clips=s.clips)
+        clips, places = self._draw(self._bank, drawn, clips=s.clips)
         batch = clips.rows(torch.arange(s.clips, device=self._device).repeat_interleave(s.group))
-        path = self._sample(batch, places, generator)
+        path = self._sample(batch, places, drawn.noise)
         reward = self._reward(path.end, batch, places)
         advantage = group_advantages(reward, s.group)
         reports = []
         for _ in range(s.updates):
-            picked = sorted(random.choice(s.steps - 1, size=s.picked, replace=False).tolist())
+            picked = sorted(drawn.shared.choice(s.steps - 1, size=s.picked, replace=False).tolist())
             reports.append(self._update(path, picked, batch, places, advantage))
         means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
         return {"reward": reward.mean().item(), "spread": reward.std().item(), **means}
@@ -164,7 +163,7 @@ class ExpertStage:
     def evaluate(self) -> dict[str, float]:
         """Reward of held-out clips of the domain sampled without added noise, by the averaged weights."""
         random, generator = np.random.default_rng(1), torch.Generator().manual_seed(1)
-        batch, places = self._draw(self._held_out, random, clips=_HELD_OUT_CLIPS)
+        batch, places = self._draw(self._held_out, Draws(random, random, generator), clips=_HELD_OUT_CLIPS)
         noise = torch.randn(batch.latents[:, :, list(places)].shape, generator=generator).to(batch.latents)
         with self.average.applied_to(self.student):
             made = sample_window(self._policy, batch, places, schedule=self._schedule, noise=noise)

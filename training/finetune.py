@@ -17,6 +17,7 @@ from ..networks.speech_encoder import SpeechEncoderConfig
 from ..networks.wan import WanConfig
 from .data import Batch, LatentBank, draw_batch
 from .flow import FlowSettings, FlowStage, flow_loss
+from .parallel import Draws
 from .sequences import Sequence, draw_sequence, draw_sigmas
 
 
@@ -78,15 +79,18 @@ class FinetuneStage(FlowStage):
         whole = bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
         return draw_batch(bank, random, clips=clips, latents=whole, warp=warp)
 
-    def _loss(self, batch: Batch, random: np.random.Generator, generator: torch.Generator) -> Tensor:
+    def _loss(self, batch: Batch, drawn: Draws) -> Tensor:
         s, chunk = self.settings, self._cache.chunk
         sequence = draw_sequence(
-            random, spec=self._cache, clip_chunks=batch.latents.shape[2] // chunk, early_share=s.early_share
+            drawn.shared,
+            spec=self._cache,
+            clip_chunks=batch.latents.shape[2] // chunk,
+            early_share=s.early_share,
         )
-        sigma, learn = self._levels(len(batch.latents), sequence, random)
+        sigma, learn = self._levels(len(batch.latents), sequence, drawn.own)
         places = sequence.places()
-        noise = self._noise(batch.latents[:, :, places], generator)
-        kept = torch.from_numpy(random.random(len(noise)) >= s.audio_dropout)
+        noise = self._noise(batch.latents[:, :, places], drawn.noise)
+        kept = torch.from_numpy(drawn.own.random(len(noise)) >= s.audio_dropout)
         return flow_loss(
             self.student, batch, noise, places=places, level_BT=sequence.by_latent(sigma).to(noise),
             weight_BT=sequence.by_latent(learn.float()), importance=self._importance_at(batch, places), hears=kept,

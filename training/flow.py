@@ -116,8 +116,8 @@ class FlowStage:
         """One batch of a bank."""
         raise NotImplementedError
 
-    def _loss(self, batch: Any, random: np.random.Generator, generator: torch.Generator) -> Tensor:  # noqa: ANN401
-        """Its loss, all randomness from the two generators."""
+    def _loss(self, batch: Any, drawn: Draws) -> Tensor:  # noqa: ANN401
+        """Its loss, all randomness from what was drawn; which latents of the clips it sees is shared."""
         raise NotImplementedError
 
     def _importance_at(self, batch: Batch, places: Sequence[int]) -> Tensor:
@@ -139,7 +139,7 @@ class FlowStage:
     def loss(self, drawn: Draws) -> Tensor:
         """Loss of one batch."""
         batch = self._draw(self._bank, drawn.own, clips=self.settings.batch, warp=True)
-        return self._loss(batch.to(self._device), drawn.own, drawn.noise)
+        return self._loss(batch.to(self._device), drawn)
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """One update on one batch."""
@@ -156,7 +156,7 @@ class FlowStage:
             losses = []
             for _ in range(_EVALUATIONS):
                 batch = self._draw(self._held_out, random, clips=_EVALUATION_CLIPS, warp=False)
-                losses.append(self._loss(batch.to(self._device), random, generator).item())
+                losses.append(self._loss(batch.to(self._device), Draws(random, random, generator)).item())
         return {self.loss_name: sum(losses) / len(losses)}
 
     def state_dict(self) -> dict[str, Any]:

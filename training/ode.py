@@ -21,6 +21,7 @@ from ..samplers.flow_matching import x0_from_velocity
 from .data import LatentBank
 from .flow import FlowSettings, FlowStage
 from .losses import weighted_mse
+from .parallel import Draws, agreed
 from .prediction import place_given, predict_velocity
 from .sequences import Sequence, draw_sequence
 from .teacher_sampling import TeacherSampling
@@ -93,29 +94,27 @@ class OdeStage(FlowStage):
         """The speech stays as the teacher heard it, whatever warp says."""
         return draw_trajectories(*bank, random, clips=clips)
 
-    def _loss(
-        self, drawn: TrajectoryBatch, random: np.random.Generator, generator: torch.Generator
-    ) -> Tensor:
-        clips, clean = len(drawn.states), drawn.states.shape[1] - 1
+    def _loss(self, taken: TrajectoryBatch, drawn: Draws) -> Tensor:
+        clips, clean = len(taken.states), taken.states.shape[1] - 1
         sequence = draw_sequence(
-            random, spec=self._cache, clip_chunks=drawn.states.shape[3] // self._cache.chunk,
+            drawn.shared, spec=self._cache, clip_chunks=taken.states.shape[3] // self._cache.chunk,
             early_share=self.settings.early_share,
         )  # fmt: skip
-        level_BN = self._levels(clips, sequence, random, clean=clean)
+        level_BN = self._levels(clips, sequence, drawn.own, clean=clean)
         learn_BN = torch.tensor(sequence.learnable()) & (level_BN < clean)
         level_BT = (sequence.by_latent(level_BN - clean) + clean).to(self._device)  # a sink in front is clean
         places = sequence.places()
-        x, given_T = place_given(states_at(drawn.states, level_BT, places), drawn.batch.condition, places)
+        x, given_T = place_given(states_at(taken.states, level_BT, places), taken.batch.condition, places)
         sigma_BT = torch.from_numpy(self._bank[1].sigmas).to(x)[level_BT]
         velocity = predict_velocity(
-            self.student, x, drawn.batch, places, level_BT=sigma_BT, positions=sequence.positions(),
+            self.student, x, taken.batch, places, level_BT=sigma_BT, positions=sequence.positions(),
             attention_mask_LL=sequence.masks(self._tokens, device=self._device),
         )  # fmt: skip
         x0 = x0_from_velocity(x, velocity, sigma_BT[:, None, :, None, None])
         weight = sequence.by_latent(learn_BN.float()).to(x) * ~given_T
-        end = drawn.states[:, -1][:, :, places]
+        end = taken.states[:, -1][:, :, places]
         return weighted_mse(
-            x0, end, weight[:, None, :, None, None] * self._importance_at(drawn.batch, places)
+            x0, end, weight[:, None, :, None, None] * self._importance_at(taken.batch, places)
         )
 
     def _levels(self, clips: int, sequence: Sequence, random: np.random.Generator, *, clean: int) -> Tensor:
@@ -130,8 +129,9 @@ class OdeStage(FlowStage):
     def evaluate(self) -> dict[str, float]:
         """Error on held-out trajectories, by the averaged weights; remembers whether it still falls."""
         numbers = super().evaluate()
-        lower = numbers[self.loss_name] < self._best
-        self._best = min(self._best, numbers[self.loss_name])
+        error = agreed(numbers[self.loss_name])  # one whose last digit differs must end when the others do
+        lower = error < self._best
+        self._best = min(self._best, error)
         self._waited = 0 if lower else self._waited + 1
         return numbers
 

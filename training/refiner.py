@@ -183,11 +183,11 @@ class RefinerStage:
         random, generator = drawn.own, drawn.noise
         clip, other = (int(c) for c in random.integers(len(self._data.frames), size=2))
         whole = self._bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
-        first = int(random.integers(whole - s.window + 1))
+        first = int(drawn.shared.integers(whole - s.window + 1))
         aligned = self._aligned(self._bank, clip, first + s.window, random, generator)
         truth = self._frames(self._data, clip, window_frames(first, s.window))
         made = self._free(other, random, generator)
-        first_made = int(random.integers(made.shape[2] - s.window + 1))
+        first_made = int(drawn.shared.integers(made.shape[2] - s.window + 1))
         with torch.set_grad_enabled(progress >= s.adversarial_start):
             shown = decode_window(self.vae, made[:, :, : first_made + s.window], first_made)
         report = self._teach_discriminator(truth, shown.detach(), offset=int(random.integers(s.span)))

@@ -17,6 +17,7 @@ from ..networks.wan import WanConfig
 from .captions import Captions
 from .data import Batch, LatentBank, draw_batch
 from .flow import FlowSettings, FlowStage, flow_loss
+from .parallel import Draws
 from .prediction import place_given
 from .sequences import draw_sigmas
 
@@ -83,13 +84,13 @@ class TeacherStage(FlowStage):
     def _draw(self, bank: LatentBank, random: np.random.Generator, *, clips: int, warp: bool) -> Batch:
         return draw_batch(bank, random, clips=clips, latents=bank.latents.shape[2], warp=warp)
 
-    def _loss(self, batch: Batch, random: np.random.Generator, generator: torch.Generator) -> Tensor:
-        s, clips = self.settings, len(batch.latents)
+    def _loss(self, batch: Batch, drawn: Draws) -> Tensor:
+        s, clips, random = self.settings, len(batch.latents), drawn.own
         places = draw_window(
-            random, clip=batch.latents.shape[2], window=s.window, middle_share=s.middle_share
+            drawn.shared, clip=batch.latents.shape[2], window=s.window, middle_share=s.middle_share
         )
         sigma = draw_sigmas(random, (clips, 1), sampling=(1.0,), share=0.0, shift=s.shift)
-        noise = self._noise(batch.latents[:, :, list(places)], generator)
+        noise = self._noise(batch.latents[:, :, list(places)], drawn.noise)
         _, given_T = place_given(noise, batch.condition, places)
         hears, reads = (
             torch.from_numpy(random.random(clips) >= dropped) for dropped in (s.audio_dropout, s.text_dropout)

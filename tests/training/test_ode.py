@@ -12,6 +12,7 @@ from talkstream.samplers.guidance import Guidance
 from talkstream.tests.training.tiny_world import CACHE, NETWORK, SIGMAS, SPEECH, random_bank, random_student
 from talkstream.training.data import take_batch
 from talkstream.training.ode import OdeSettings, OdeStage, states_at
+from talkstream.training.parallel import Draws
 from talkstream.training.sequences import draw_sequence
 from talkstream.training.teacher_sampling import Teacher, TeacherSampling, sample_window
 from talkstream.training.trainer import Budget, train
@@ -98,7 +99,7 @@ def test_the_loss_regresses_the_clean_end(cache):
         drawn = stage._draw(stage._bank, np.random.default_rng(seed), clips=2, warp=True)
         sequence = draw_sequence(np.random.default_rng(seed), spec=cache, clip_chunks=5, early_share=0.35)
         places = sequence.places()
-        loss = stage._loss(drawn, np.random.default_rng(seed), torch.Generator())
+        loss = stage._loss(drawn, Draws(*(np.random.default_rng(seed) for _ in range(2)), torch.Generator()))
         x, sigma, given = calls.pop()
         assert given["positions"] == sequence.positions() and len(given["attention_mask_LL"]) == len(
             cache.history
