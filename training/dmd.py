@@ -27,11 +27,12 @@ from .long_tail import LongTail, LongTailSize
 from .losses import critic_loss, dmd_gradient, gradient_loss, weighted_mse
 from .mouth_region import mouth_region
 from .muon import make_optimisers
-from .parallel import draw, everyones, rank, update, world
+from .parallel import draw, everyones, joined, rank, update, world
 from .reward import Confidence, ReaderConfidence, RewardScale, reading_errors, reward_weights
 from .rollout import roll_out
 from .scores import NetworkScore, RoutedScore, freeze, guided_x0
 from .self_correction import SelfCorrection
+from .sharded_tensors import state_placed_like
 from .sharding import shard
 from .student import TrainableStudent, importance
 from .windows import SelfForcing, Streamer, Window, WindowSource
@@ -181,7 +182,7 @@ class DistilStage:
 
     def go_on_from_fake(self, weights: dict[str, Tensor]) -> None:
         """Begin with the fake score of a distillation before this one."""
-        self._fake.load_state_dict(weights)
+        self._fake.load_state_dict(state_placed_like(self._fake.state_dict(), weights))
 
     def _train_reader(self, bank: LatentBank) -> LatentReader | None:
         s = self.settings
@@ -227,7 +228,7 @@ class DistilStage:
         report = {"dmd": gradient.abs().sum() / scored.expand_as(gradient).sum().clamp_min(1)}
         if self._confidence is not None:
             confidence = self._confidence(window.latents.detach(), window.batch, window.places)
-            matching = matching * reward_weights(confidence, self._reward_scale.update(confidence))
+            matching = matching * self._reward_of(confidence)
             report["confidence"] = confidence.mean()
         loss = s.dmd_share * matching.mean()
         if s.regression_share:
@@ -241,6 +242,12 @@ class DistilStage:
             loss = loss + s.reading_share * reading
             report["reading"] = reading.detach()
         return loss, report
+
+    def _reward_of(self, confidence_B: Tensor) -> Tensor:
+        """Weights of this process's clips among those of all processes."""
+        everyone = joined(confidence_B)
+        weights = reward_weights(everyone, self._reward_scale.update(everyone))
+        return weights.view(world(), -1)[rank()]
 
     @torch.no_grad()
     def _direction(

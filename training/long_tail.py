@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from ..networks.audio_pack import FRAMES_PER_LATENT
-from ..networks.speech_encoder import MEL_PER_FRAME
 from .data import Batch, LatentBank, draw_batch
-from .parallel import Draws, rank
+from .parallel import Draws, draw_own
 from .windows import Streamer, Window, made_latents, roll_chunks
 
 _CLIPS, _SPEECH = 1, 2  # streams of random numbers beside the step's own
@@ -108,12 +107,12 @@ class LongTail:
         self._rollout.recache(again, self._streamer.hear(self._batch))
 
     def _clips_of(self, step: int) -> Batch:
-        random = np.random.default_rng([self._seed, step, _CLIPS, rank()])
+        random = draw_own(self._seed, step, stream=_CLIPS)
         drawn = draw_streams(self._bank, random, clips=self._clips, latents=self._size.horizon)
         return drawn.to(self._device)
 
     def _with_speech_of(self, batch: Batch, step: int) -> Batch:
-        random = np.random.default_rng([self._seed, step, _SPEECH, rank()])
+        random = draw_own(self._seed, step, stream=_SPEECH)
         other = draw_streams(self._bank, random, clips=self._clips, latents=self._size.horizon)
         other = other.to(self._device)
         return replace(batch, mel=other.mel, mouth=other.mouth, place=other.place, domain=other.domain)
@@ -152,15 +151,15 @@ def draw_streams(bank: LatentBank, random: np.random.Generator, *, clips: int, l
             f"a video of {own} latents cannot be dubbed for {latents}; set horizon to at most {own}"
         )
     batch = draw_batch(bank, random, clips=clips, latents=min(latents, own), warp=True)
-    have = min(latents, own)
+    have, rows = min(latents, own), batch.mel.shape[1] // batch.mouth.shape[1]
     while have < latents:
         more = draw_batch(bank, random, clips=clips, latents=min(latents - have + 1, own), warp=True)
         batch = replace(
-            batch, mel=_joined(batch.mel, more.mel, MEL_PER_FRAME), mouth=_joined(batch.mouth, more.mouth, 1),
+            batch, mel=_joined(batch.mel, more.mel, rows), mouth=_joined(batch.mouth, more.mouth, 1),
             place=None if batch.place is None else _joined(batch.place, more.place, 1),
         )  # fmt: skip
         have += more.latents.shape[2] - 1
-    assert batch.mel.shape[1] == MEL_PER_FRAME * (FRAMES_PER_LATENT * latents - 3)
+    assert batch.mel.shape[1] == rows * (FRAMES_PER_LATENT * latents - 3)
     return batch
 
 

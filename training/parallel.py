@@ -91,6 +91,11 @@ def draw(seed: int, step: int, *, part: int | None = None) -> Draws:
     return Draws(np.random.default_rng([seed, step]), own, noise)
 
 
+def draw_own(seed: int, step: int, *, stream: int) -> np.random.Generator:
+    """More randomness of a step for the part of this process, in streams of its own, numbered from 1."""
+    return np.random.default_rng([seed, step, 1 + rank(), stream])
+
+
 def agreed(value: float) -> float:
     """The main process's number, in all of them."""
     if world() == 1:
@@ -116,6 +121,15 @@ def everyones(state: Any) -> list[Any]:  # noqa: ANN401
     if world() > 1:
         dist.all_gather_object(states, state)
     return states
+
+
+def joined(own_B: Tensor) -> Tensor:
+    """The clips of all processes behind one another, on every one of them; each must have as many."""
+    if world() == 1:
+        return own_B
+    parts = [torch.empty_like(own_B) for _ in range(world())]
+    dist.all_gather(parts, own_B.contiguous())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

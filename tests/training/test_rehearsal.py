@@ -77,6 +77,22 @@ def test_meta_and_real_steps_keep_the_same(name):
     assert all(parameter.grad is None for parameter in planned[2].trained)
 
 
+@pytest.mark.parametrize(
+    "rollout",
+    [
+        {"rollout": "self_correction", "corrected_chunks": 3},
+        {"rollout": "long_tail", "horizon": 18, "switch_share": 1.0, "recache": 3},
+    ],
+    ids=["self_correction", "long_tail"],
+)
+def test_every_rollout_runs_without_numbers(rollout):
+    """Streams as long as clips and longer, with vectors of another encoder for speech."""
+    settings = DistilSettings(batch=1, window=9, guidance_rule="acc", **rollout)
+    part = StageRecipe("distil", settings, Budget(steps=2), Budget(steps=2))
+    (kept,) = rehearse(replace(recipe_of("distil"), stages=(part,)), tiny("livetalk_1.3b"), device=META)
+    assert kept.optimiser and all(parameter.grad is None for parameter in kept.trained)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_recipes_start_at_released_widths(name):
     """Two steps of the shipped distillation at full width and 512 pixels, four layers of the many, in bounded time."""
