@@ -260,8 +260,8 @@ class DistilStage:
         scales = guidance_scales(s.guidance, levels, mouth)
         shown = (noisy, level_BT, window.batch, window.places)
         nulls = (scales.real_null, scales.fake_null)
-        if self._sharded:  # what the others' clips need is not known here: all nulls, in every process
-            nulls = (range(len(levels)), range(len(levels)) if s.guidance_rule == "acc" else ())
+        if self._sharded:  # what one process needs, all must run, each for all of its clips
+            nulls = tuple(range(len(levels)) if any(everyones(bool(null))) else () for null in nulls)
         real = guided_x0(self._real, *shown, scale=scales.real, null_of=nulls[0])
         fake = guided_x0(self._critic, *shown, scale=scales.fake, null_of=nulls[1])
         return dmd_gradient(current, real, fake, scored) * scales.share
