@@ -18,7 +18,8 @@ from .augment import augment, warp_mel
 from .initialisation import initialise
 from .muon import make_optimisers
 from .parallel import draw, update
-from .world.clips import FPS, random_speech
+from .precision import half_precision
+from .world.clips import FPS, check_domains, random_speech
 from .world.visemes import MOUTH_NAMES
 
 
@@ -26,7 +27,8 @@ from .world.visemes import MOUTH_NAMES
 class SpeechSettings:
     """Numbers of the speech stage: clips of audio alone, augmented versions of each, and the optimiser.
 
-    quiet_share: clips in which nobody speaks, so that noise alone never opens a mouth.
+    quiet_share: clips in which nobody speaks, so that noise alone never opens a mouth. domains: what the clips say, one
+    of these each.
     """
 
     clips: int = 400
@@ -38,7 +40,11 @@ class SpeechSettings:
     crop_frames: int = 75
     matrix_lr: float = 0.01
     other_lr: float = 0.002
+    domains: tuple[str, ...] = ("speaking",)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_domains(self.domains, world=1)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,10 @@ def make_bank(settings: SpeechSettings, mel: MelSettings, *, held_out: bool) -> 
         random = np.random.default_rng([settings.seed, clip, int(held_out), 7])
         quiet = not held_out and random.random() < settings.quiet_share
         lead = _lead_seconds(random, settings, quiet=quiet)
-        samples, mouth = random_speech(random, settings.clip_frames, held_out=held_out, lead_seconds=lead)
+        domain = settings.domains[clip % len(settings.domains)]
+        samples, mouth = random_speech(
+            random, settings.clip_frames, held_out=held_out, lead_seconds=lead, domain=domain
+        )
         for version in range(versions):
             wave = augment(samples, random) if version else samples
             spectra.append(front_end.whole(wave).astype(np.float16))
@@ -142,7 +151,8 @@ class SpeechStage:
             mouth.append(self._bank.mouth[clip, first : first + s.crop_frames])
         target = torch.from_numpy(np.stack(mouth)).to(self._device)
         heard = warp_mel(np.stack(mel).astype(np.float32), random)
-        output = self.regressor(torch.from_numpy(heard).to(self._device))
+        with half_precision(self._device):
+            output = self.regressor(torch.from_numpy(heard).to(self._device)).float()
         loss = F.mse_loss(output[:, self._inner], target[:, self._inner])
         update(self.optimisers, loss, self.regressor)
         return {"mouth_mse": loss.item()}
