@@ -58,11 +58,12 @@ class Recipe:
 
     folder: checkpoints and logs. data, held_out: what is drawn for it, and where. versions: augmented versions of each
     clip's speech. lip_sync: the student sees the clips and learns to dub them; every clip is drawn once more with
-    another one's voice. form: sizes, schedule and cache of the student. codec: an exported file, or the folder of an
-    earlier run. start: what this run goes on from, a finished stage of an earlier run; a codec goes on from what codec:
-    could name. teacher: finished stage whose network judges a distillation, start's own where it is missing. experts:
-    the same for clips of a domain, by its name. syncnet: folder of a finished sync teacher. export_codec,
-    export_student, export_refiner: files that it writes at its end.
+    another one's voice. form: sizes, schedule and cache of the student. sink, history: of its cache, in place of the
+    form's, see CacheSpec. codec: an exported file, or the folder of an earlier run. start: what this run goes on from,
+    a finished stage of an earlier run; a codec goes on from what codec: could name. teacher: finished stage whose
+    network judges a distillation, start's own where it is missing. experts: the same for clips of a domain, by its
+    name. syncnet: folder of a finished sync teacher. export_codec, export_student, export_refiner: files that it writes
+    at its end.
     """
 
     folder: Path
@@ -74,6 +75,8 @@ class Recipe:
     versions: int = 4
     lip_sync: bool = False
     form: Literal["mini", "mini_echo"] = "mini"
+    sink: int | None = None
+    history: tuple[int, ...] | None = None
     codec: Path | None = None
     start: Path | None = None
     teacher: Path | None = None

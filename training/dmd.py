@@ -51,7 +51,7 @@ class DistilSettings:
     audio_dropout: share of the fake score's clips that it learns without speech. horizon, long_after, tail_latents,
     switch_share, recache: see long_tail.LongTailSize; horizon 0 is the whole clip. reward: whose confidence weighs the
     clips. regression_share, reading_share: of the weighted error against the drawn clip and of the error of the mouths
-    that a reader finds; 0 leaves them out. sink, history: of the cache in place of the form's own. gradient_norm:
+    that a reader finds; 0 leaves them out. gradient_norm:
     largest norm of an update's gradient. ema_from: step from which on the average remembers.
     """
 
@@ -88,8 +88,6 @@ class DistilSettings:
     tail_latents: int = 1
     switch_share: float = 0.0
     recache: int = 0
-    sink: int | None = None
-    history: tuple[int, ...] | None = None
     ema_decay: float = 0.98
     ema_from: int = 0
     seed: int = 0
@@ -114,14 +112,6 @@ class DistilSettings:
             oral=self.oral_rule,
         )
 
-    def cache_of(self, form: CacheSpec) -> CacheSpec:
-        """The form's cache with the sink and history that the settings give."""
-        return replace(
-            form,
-            sink=form.sink if self.sink is None else self.sink,
-            history=form.history if self.history is None else self.history,
-        )
-
 
 class DistilStage:
     """Trains the student that streams, and the fake score beside it."""
@@ -143,7 +133,7 @@ class DistilStage:
         """student: where it starts, causal. teacher: the real score, bidirectional; the fake score starts as a copy of
         it.
 
-        experts: real scores of some domains. syncnet: judge of the reward of that name. cache: of the student's form.
+        experts: real scores of some domains. syncnet: judge of the reward of that name. cache: the student's.
         sharded: split the networks over the processes, which must then all run the same forwards: experts, asked only
         for clips of their own, cannot be there.
         """
@@ -153,7 +143,7 @@ class DistilStage:
                 "leave experts or --shard out"
             )
         self.settings, self._held_out = settings, held_out
-        self.cache = settings.cache_of(cache)
+        self.cache = cache
         self._device = next(student.parameters()).device
         self.student, self._fake = student, copy.deepcopy(teacher)
         for network in (self.student, self._fake):

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 
 from ..audio.mel import MelSettings
 from ..networks.audio_pack import FRAMES_PER_LATENT
-from ..networks.cache_spec import CacheSpec
 from ..networks.profile import MelProfile, SpeechProfile, StudentProfile
 from ..networks.speech_encoder import SpeechEncoderConfig
 from ..networks.wan import WanConfig
@@ -36,8 +35,12 @@ def mini_profile() -> StudentProfile:
     )  # fmt: skip
 
 
-def with_cache(profile: StudentProfile, cache: CacheSpec) -> StudentProfile:
-    """The profile of a student that was trained with another sink or history than its form's."""
-    if profile.cache_spec == cache:
-        return profile
-    return replace(profile, sink=cache.sink, history=cache.history)
+def with_cache(
+    profile: StudentProfile, *, sink: int | None, history: tuple[int, ...] | None
+) -> StudentProfile:
+    """The profile of a student that has another sink or history than its form's; None is the form's."""
+    return replace(
+        profile,
+        sink=profile.sink if sink is None else sink,
+        history=profile.history if history is None else history,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -82,10 +83,7 @@ def export_results(recipe: Recipe, stage: Stage | None) -> None:
     if recipe.export_student is not None and isinstance(stage, (FinetuneStage, OdeStage, DistilStage)):
         stage.average.copy_to(stage.student)
         student = stage.student
-        profile = _profile(recipe)
-        if isinstance(stage, DistilStage):
-            profile = with_cache(profile, stage.cache)
-        export_student(recipe.export_student, student.network, student.encoder, profile)
+        export_student(recipe.export_student, student.network, student.encoder, _profile(recipe))
 
 
 def load_codec(recipe: Recipe) -> CausalVAE:
@@ -173,6 +171,12 @@ def _network(recipe: Recipe) -> WanConfig:
 
 
 def _profile(recipe: Recipe) -> StudentProfile:
+    """The form as the recipe changes it, at the size of its clips."""
+    changed = with_cache(_form(recipe), sink=recipe.sink, history=recipe.history)
+    return replace(changed, width=recipe.data.side, height=recipe.data.side)
+
+
+def _form(recipe: Recipe) -> StudentProfile:
     if recipe.form == "mini_echo":
         if recipe.lip_sync:
             raise ValueError("form mini_echo starts from a portrait; leave lip_sync out of the recipe")
@@ -328,10 +332,14 @@ def _earlier(recipe: Recipe, stage: str, device: torch.device) -> TrainableStude
 
 
 def _trained(recipe: Recipe, folder: Path, device: torch.device) -> TrainableStudent:
-    """The network of a finished stage."""
-    network = TrainableStudent(_network(recipe), SPEECH, torch.Generator().manual_seed(0))
+    return read_network(folder, _network(recipe)).to(device)
+
+
+def read_network(folder: Path, config: WanConfig) -> TrainableStudent:
+    """The network that a finished stage left in its folder, of this size, its running average where there is one."""
+    network = TrainableStudent(config, SPEECH, torch.Generator().manual_seed(0))
     network.load_state_dict(_averaged(folder))
-    return network.to(device)
+    return network
 
 
 def _averaged(folder: Path) -> dict[str, Tensor]:

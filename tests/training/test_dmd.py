@@ -37,7 +37,6 @@ VARIANTS = {
     "long_tail": {
         "rollout": "long_tail", "horizon": 18, "long_after": 6, "switch_share": 0.7, "recache": 3,
     },
-    "no_sink": {"sink": 0, "history": [6]},
 }  # fmt: skip
 ECHO_VARIANTS = {
     "echo": {"window": 8, "guidance_rule": "acc"},
