@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
+
+from ..streaming.colour import lab_of_rgb
 
 _HEAD = (slice(0.04, 0.58), slice(0.15, 0.85))  # rows and columns of hair, brow and eyes, as shares; no mouth
 _BESIDE = 0.10  # strips at both sides, down to the shoulders, that no head reaches
@@ -56,7 +59,28 @@ def _projected(picture: np.ndarray) -> np.ndarray:
 
 def background_gaps(frames: np.ndarray, portrait: np.ndarray) -> np.ndarray:
     """Mean absolute difference to the portrait beside the head, per frame (F,), in [0, 1]."""
-    side = portrait.shape[0]
+    gap = np.abs(_beside(frames).astype(np.float32) - _beside(portrait[None])) / 255
+    return gap.mean(axis=(1, 2, 3))
+
+
+def colour_gap(frames: np.ndarray, portrait: np.ndarray) -> float:
+    """Distance in CIE Lab of the mean colour beside the head to the portrait's: 0 is the same, about 2 is seen.
+
+    The mean over frames (F, H, W, 3) of each one's distance (CIE 1976). Blur changes no mean colour; a stream that
+    grows brighter or yellow does.
+    """
+    mean, wanted = (_mean_lab(_beside(pictures)) for pictures in (frames, portrait[None]))
+    return float(np.linalg.norm(mean - wanted, axis=1).mean())
+
+
+def _mean_lab(pictures: np.ndarray) -> np.ndarray:
+    """(F, H, W, 3) uint8 -> the mean of each one's pixels in Lab, (F, 3)."""
+    unit = torch.from_numpy(pictures.astype(np.float32) / 255).movedim(-1, 1)
+    return lab_of_rgb(unit).mean(dim=(2, 3)).numpy()
+
+
+def _beside(pictures: np.ndarray) -> np.ndarray:
+    """The strips at both sides of pictures (F, H, W, 3), down to the shoulders."""
+    side = pictures.shape[1]
     strip, bottom = max(1, round(_BESIDE * side)), round(_SHOULDERS * side)
-    gap = np.abs(frames[:, :bottom].astype(np.float32) - portrait[:bottom]) / 255
-    return np.concatenate([gap[:, :, :strip], gap[:, :, -strip:]], axis=2).mean(axis=(1, 2, 3))
+    return np.concatenate([pictures[:, :bottom, :strip], pictures[:, :bottom, -strip:]], axis=2)

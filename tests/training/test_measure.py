@@ -17,7 +17,13 @@ from talkstream.training.mouth_measures import (
     best_lag_correlation,
     blinks_per_minute,
 )
-from talkstream.training.picture_measures import background_gaps, identity_gaps, psnr_of, sharpness
+from talkstream.training.picture_measures import (
+    background_gaps,
+    colour_gap,
+    identity_gaps,
+    psnr_of,
+    sharpness,
+)
 from talkstream.training.reader import ReaderSettings, shown_truth, train_reader
 from talkstream.training.syncnet import SyncNet, SyncNetConfig
 from talkstream.training.world.face import Pose, draw_face
@@ -149,6 +155,18 @@ def test_background_sees_only_what_lies_beside_the_head():
     assert background_gaps(changed, frames[0])[0] == 0
     changed[:, :10] = 255 - frames[:, :10]
     assert background_gaps(changed, frames[0])[0] > 0.04
+
+
+def test_the_colour_gap_is_the_lab_distance_of_means():
+    """Grey 128 against 140 is a step in lightness (CIE 1976), noise of mean zero is none, the head is not seen."""
+    grey, light = np.full((40, 40, 3), 128, np.uint8), np.full((2, 40, 40, 3), 140, np.uint8)
+    lightness = [116 * (((v / 255 + 0.055) / 1.055) ** 2.4) ** (1 / 3) - 16 for v in (128, 140)]
+    assert colour_gap(light, grey) == pytest.approx(lightness[1] - lightness[0], rel=1e-3)
+    noisy = grey[None] + np.random.default_rng(0).integers(-3, 4, (1, 40, 40, 3)).astype(np.uint8)
+    assert colour_gap(noisy, grey) < 0.2
+    changed = grey[None].copy()
+    changed[:, :, 10:30] = 0
+    assert colour_gap(changed, grey) == 0
 
 
 def test_lag_amplitude_and_blinks_of_known_tracks():
