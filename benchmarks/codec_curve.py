@@ -11,14 +11,13 @@ resumes: finished points are read from the CSV file, unfinished trainings go on.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import logging
 import math
 import statistics
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,6 +30,7 @@ from ..training.plots import Curve, Plot, draw_sheet
 from ..training.trainer import Budget, train
 from ..training.world.dataset import DatasetSize, generate, load
 from .mini_run import machine
+from .records import read_records, write_records
 
 PIXELS_PER_LATENT, FRAMES_PER_LATENT = 8, 4
 _WARM_UP, _TIMED = 2, 8  # latents
@@ -86,7 +86,7 @@ def measure(
 
     The file keeps its other points.
     """
-    known = {(point.dim, point.side, point.seconds): point for point in read_points(table)}
+    known = {(point.dim, point.side, point.seconds): point for point in read_records(table, Point)}
     grid = [(dim, side, seconds) for dim, side in itertools.product(dims, sides)]
     for dim, side, _ in grid:
         if (dim, side, seconds) not in known:
@@ -94,30 +94,8 @@ def measure(
             shown = trained_psnr(dim, side, seconds=seconds, clips=clips, runs=runs) if seconds else {}
             point = Point(dim, side, *times, seconds, shown.get("psnr"), shown.get("mouth_psnr"))
             known[dim, side, seconds] = point
-            write_points(table, list(known.values()))
+            write_records(table, Point, known.values())
     return [known[place] for place in grid]
-
-
-def write_points(path: Path, points: list[Point]) -> None:
-    """The points as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [item.name for item in fields(Point)])
-        writer.writeheader()
-        writer.writerows(asdict(point) for point in points)
-
-
-def read_points(path: Path) -> list[Point]:
-    """What write_points wrote; nothing where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    whole = {"dim": int, "side": int}
-    return [
-        Point(**{name: whole.get(name, float)(value) if value else None for name, value in row.items()})
-        for row in rows
-    ]
 
 
 def report(points: list[Point], command: str) -> str:

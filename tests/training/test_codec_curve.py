@@ -6,15 +6,8 @@ import pytest
 import torch
 
 from talkstream.benchmarks import codec_curve
-from talkstream.benchmarks.codec_curve import (
-    Point,
-    frame_ms,
-    measure,
-    plots,
-    read_points,
-    report,
-    write_points,
-)
+from talkstream.benchmarks.codec_curve import Point, frame_ms, measure, plots, report
+from talkstream.benchmarks.records import read_records, write_records
 
 
 def test_time_grows_with_width_and_side():
@@ -28,14 +21,14 @@ def test_points_survive_the_file_and_finished_ones_are_kept(tmp_path, monkeypatc
     table = tmp_path / "curve.csv"
     done = Point(4, 32, 1.5, 3.25, 0.0)
     trained = Point(8, 32, 2.0, 4.0, 60.0, 27.5, 24.25)
-    write_points(table, [done, trained])
-    assert read_points(table) == [done, trained]
+    write_records(table, Point, [done, trained])
+    assert read_records(table, Point) == [done, trained]
     timed = []
     monkeypatch.setattr(codec_curve, "frame_ms", lambda dim, side, dtype: timed.append((dim, side)) or 5.0)
     points = measure([4], [32, 48], seconds=0.0, clips=1, runs=tmp_path, table=table)
     assert points == [done, Point(4, 48, 5.0, 5.0, 0.0)]
     assert timed == [(4, 48)] * 2
-    assert read_points(table) == [done, trained, points[1]]
+    assert read_records(table, Point) == [done, trained, points[1]]
 
 
 @pytest.mark.parametrize("point", [Point(4, 32, 2.0, 4.0), Point(4, 32, 2.0, 4.0, 60.0, 27.5, 24.25)])
