@@ -107,11 +107,21 @@ class TimedSpeech(MelSpeech):
             return super().tokens(first_latent, latents)
 
 
-def load(*, dtype: torch.dtype) -> Loaded:
-    """The shipped Mini, its VAE and its first portrait; speech stays in float32."""
-    student, vae = open_student(MINI), open_vae(MINI_VAE)
+def load(
+    *,
+    dtype: torch.dtype,
+    student_file: Path = MINI,
+    vae_file: Path = MINI_VAE,
+    portrait: Tensor | None = None,
+) -> Loaded:
+    """A student that hears by itself, its VAE and a portrait (1, H, W, 3) in [0, 1]; speech stays in float32.
+
+    The shipped Mini and its first portrait where none are named.
+    """
+    student, vae = open_student(student_file), open_vae(vae_file)
     profile = student.profile
-    portrait = read_picture(sorted((ASSETS / "portraits").glob("*.png"))[0])
+    if portrait is None:
+        portrait = read_picture(sorted((ASSETS / "portraits").glob("*.png"))[0])
     reference = encode(vae, portrait, width=profile.width, height=profile.height)
     return Loaded(
         student=student,
