@@ -58,6 +58,8 @@ def flat_state(state: dict[str, Any]) -> dict[str, Any]:
     """A stage's nested state as one mapping from dotted names to tensors and numbers."""
     flat: dict[str, Any] = {}
     for name, value in state.items():
+        if isinstance(value, list):
+            value = dict(enumerate(value))
         if hasattr(value, "items"):
             flat |= {f"{name}.{key}": part for key, part in flat_state(value).items()}
         else:
