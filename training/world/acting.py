@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .blinks import pause_blinks, random_blinks
 from .pose import POSE_NAMES
 
 _BLINK = (0.5, 0.0, 0.0, 0.35, 0.8)  # openness of the eyes, frame by frame
-_CLOSED_MOUTH = 0.03
-_PAUSE_FRAMES = 5
 DOMAINS = ("speaking", "singing", "profile", "rare")
 
 
@@ -29,7 +28,7 @@ def free_acting(random: np.random.Generator, frames: int, domain: str, *, fps: i
     }
     return _poses(
         x=0.018 * sway["x"], y=0.008 * sway["y"], tilt=0.05 * sway["tilt"],
-        eyes_open=_random_blinks(random, frames, fps),
+        eyes_open=random_blinks(random, frames, _BLINK, fps=fps),
         brow=np.clip(sway["brow"], 0, 1), gaze=0.7 * sway["gaze"], yaw=_turns(random, seconds, domain),
         pitch=0.07 * sway["pitch"], smile=np.clip(0.25 + 0.6 * sway["smile"], 0, 1),
     )  # fmt: skip
@@ -55,7 +54,7 @@ def spoken_acting(
     return _poses(
         x=0.011 * sway["x"] * lively, y=0.003 * sway["y"] + 0.010 * stress,
         tilt=0.026 * sway["tilt"] * lively + 0.05 * rhythm,
-        eyes_open=_pause_blinks(mouth) * (1 + 0.13 * feeling), brow=np.clip(0.9 * stress + 0.6 * feeling, 0, 1),
+        eyes_open=pause_blinks(mouth, _BLINK) * (1 + 0.13 * feeling), brow=np.clip(0.9 * stress + 0.6 * feeling, 0, 1),
         gaze=0.4 * sway["gaze"], yaw=_turns(random, seconds, domain),
         pitch=0.025 * sway["pitch"] + 0.13 * stress - 0.05 * feeling, smile=np.clip(0.12 + 0.75 * feeling, 0, 1),
     )  # fmt: skip
@@ -96,29 +95,3 @@ def _turns(random: np.random.Generator, seconds: np.ndarray, domain: str) -> np.
     if random.random() < 0.4:
         turn = turn * (1 - 0.8 / (1 + np.exp(-(seconds - 0.88 * length) / 0.15)))
     return np.clip(side * turn + 0.05 * _sway(random, seconds) * np.clip(seconds, 0, 1), -1, 1)
-
-
-def _random_blinks(random: np.random.Generator, frames: int, fps: int) -> np.ndarray:
-    """Openness of the eyes per frame: a blink every 0.9 to 3.2 s."""
-    eyes = np.ones(frames)
-    at = 5 + int(random.uniform(0, 1.2) * fps)
-    while at < frames:
-        _blink(eyes, at)
-        at += int(random.uniform(0.9, 3.2) * fps)
-    return eyes
-
-
-def _pause_blinks(mouth: np.ndarray) -> np.ndarray:
-    """Openness of the eyes per frame: a blink as soon as the mouth has closed for a pause."""
-    closed = mouth[:, 0] < _CLOSED_MOUTH
-    eyes = np.ones(len(mouth))
-    for frame in range(1, len(mouth) - _PAUSE_FRAMES):
-        if not closed[frame - 1] and closed[frame : frame + _PAUSE_FRAMES].all():
-            _blink(eyes, frame + 1)
-    return eyes
-
-
-def _blink(eyes: np.ndarray, at: int) -> None:
-    for offset, openness in enumerate(_BLINK):
-        if at + offset < len(eyes):
-            eyes[at + offset] = openness

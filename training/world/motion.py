@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .blinks import pause_blinks, random_blinks
 from .face import Pose
 
 _BLINK = (0.55, 0.0, 0.0, 0.0, 0.5)  # openness of the eyes, frame by frame
-_CLOSED_MOUTH = 0.03
-_PAUSE_FRAMES = 5
 
 
 def free_poses(random: np.random.Generator, frames: int, *, fps: int = 25) -> list[Pose]:
@@ -16,7 +15,7 @@ def free_poses(random: np.random.Generator, frames: int, *, fps: int = 25) -> li
     seconds = np.arange(frames) / fps
     fade = np.clip(seconds, 0, 1)
     sway = {name: _sway(random, seconds) * fade for name in ("x", "y", "tilt", "brow", "gaze")}
-    eyes = _random_blinks(random, frames, fps=fps, first=5)
+    eyes = random_blinks(random, frames, _BLINK, fps=fps)
     return _poses(
         0.020 * sway["x"], 0.010 * sway["y"], 0.055 * sway["tilt"], eyes,
         np.clip(sway["brow"], 0, 1), 0.6 * sway["gaze"],
@@ -35,7 +34,7 @@ def spoken_poses(random: np.random.Generator, mouth: np.ndarray, *, fps: int = 2
     stress = stress - stress[0]
     sway = {name: _sway(random, seconds) * fade for name in ("x", "y", "tilt", "gaze")}
     return _poses(
-        0.014 * sway["x"], 0.004 * sway["y"] + 0.022 * stress, 0.035 * sway["tilt"], _pause_blinks(mouth),
+        0.014 * sway["x"], 0.004 * sway["y"] + 0.022 * stress, 0.035 * sway["tilt"], pause_blinks(mouth, _BLINK),
         np.clip(1.2 * stress, 0, 1), 0.4 * sway["gaze"],
     )  # fmt: skip
 
@@ -51,29 +50,3 @@ def _sway(random: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
         for amplitude, hertz in zip((0.6, 0.3, 0.15), random.uniform(0.08, 0.45, 3), strict=True)
     ]
     return np.sum(waves, axis=0)
-
-
-def _random_blinks(random: np.random.Generator, frames: int, *, fps: int, first: int) -> np.ndarray:
-    """Openness of the eyes per frame, in [0, 1]: a blink every 0.9 to 3.2 s."""
-    eyes = np.ones(frames)
-    at = first + int(random.uniform(0, 1.2) * fps)
-    while at < frames:
-        _blink(eyes, at)
-        at += int(random.uniform(0.9, 3.2) * fps)
-    return eyes
-
-
-def _pause_blinks(mouth: np.ndarray) -> np.ndarray:
-    """Openness of the eyes per frame: a blink as soon as the mouth has closed for a pause."""
-    closed = mouth[:, 0] < _CLOSED_MOUTH
-    eyes = np.ones(len(mouth))
-    for frame in range(1, len(mouth) - _PAUSE_FRAMES):
-        if not closed[frame - 1] and closed[frame : frame + _PAUSE_FRAMES].all():
-            _blink(eyes, frame + 1)
-    return eyes
-
-
-def _blink(eyes: np.ndarray, at: int) -> None:
-    for offset, openness in enumerate(_BLINK):
-        if at + offset < len(eyes):
-            eyes[at + offset] = openness
