@@ -249,9 +249,10 @@ class DistilStage:
         mouth = mouth_region(window.batch, window.places, edge=s.mouth_edge)
         scales = guidance_scales(s.guidance, levels, mouth)
         shown = (noisy, level_BT, window.batch, window.places)
-        nulls = (scales.real_null, scales.fake_null)
-        if self._sharded:  # what one process needs, all must run, each for all of its clips
-            nulls = tuple(range(len(levels)) if any(everyones(bool(null))) else () for null in nulls)
+        nulls = [scales.real_null, scales.fake_null]
+        if self._sharded:  # what one process runs, all must run: who needs no null asks for one and leaves it
+            wanted = [any(everyones(bool(null))) for null in nulls]
+            nulls = [null or ((0,) if by_some else ()) for null, by_some in zip(nulls, wanted, strict=True)]
         real = guided_x0(self._real, *shown, scale=scales.real, null_of=nulls[0])
         fake = guided_x0(self._critic, *shown, scale=scales.fake, null_of=nulls[1])
         return dmd_gradient(current, real, fake, scored) * scales.share

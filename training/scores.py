@@ -98,7 +98,8 @@ def guided_x0(
 ) -> Tensor:
     """x0_null + scale (x0_conditional - x0_null) of some clips, the conditional prediction of the others.
 
-    scale: (B, ...), broadcasts against (B, C, T, H, W). null_of: numbers of the clips whose null is asked for.
+    scale: (B, ...), broadcasts against (B, C, T, H, W); where it is 1 the conditional prediction stays bit for bit.
+    null_of: numbers of the clips whose null is asked for.
     """
     result = score(noisy_BCTHW, sigma, batch, latents, hears=True)
     rows = list(null_of)
@@ -106,7 +107,8 @@ def guided_x0(
         return result
     null = score(noisy_BCTHW[rows], sigma[rows], batch.rows(rows), latents, hears=False)
     guided = result.clone()
-    guided[rows] = null + scale[rows] * (result[rows] - null)
+    moved = null + scale[rows] * (result[rows] - null)
+    guided[rows] = torch.where(scale[rows] == 1, result[rows], moved)
     return guided
 
 

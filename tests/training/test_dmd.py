@@ -181,10 +181,10 @@ def test_an_expert_judges_its_domain():
 
     def stage_with(expert):
         stage = make_stage(guidance_rule="none", experts={1: expert})
-        draw = stage._windows.draw
+        of_any_domain = stage._windows.draw
 
-        def of_domain(step, random, generator, *, learns):
-            window = draw(step, random, generator, learns=learns)
+        def of_domain(step, drawn, *, learns):
+            window = of_any_domain(step, drawn, learns=learns)
             return replace(window, batch=replace(window.batch, domain=torch.tensor([1, 1])))
 
         stage._windows.draw = of_domain
@@ -199,7 +199,7 @@ def test_an_expert_judges_its_domain():
 
 
 def test_a_dubbing_student_learns_from_its_first_latent():
-    stage = make_stage(lip_sync=True)
+    stage = make_stage(lip_sync=True, guidance_rule="constant")
     window = stage._windows.draw(0, draw(0, 0), learns=True)
     assert all(window.scored)
     report, moved = _stepped(stage, 0)
