@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,9 @@ def best_lag_correlation(read: list[np.ndarray], truth: list[np.ndarray]) -> tup
 
 
 def amplitude(read: list[np.ndarray], truth: list[np.ndarray]) -> float:
-    """Deviation of the read opening over that of the true one, mean over clips."""
-    return float(np.mean([r.std() / t.std() for r, t in zip(read, truth, strict=True)]))
+    """Deviation of the read opening over that of the true one: mean over clips whose mouth moves, nan for none."""
+    shares = [r.std() / t.std() for r, t in zip(read, truth, strict=True) if t.std() > 0]
+    return float(np.mean(shares)) if shares else math.nan
 
 
 def blinks_per_minute(eyes: np.ndarray, *, fps: int = 25) -> float:

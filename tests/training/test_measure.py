@@ -157,6 +157,13 @@ def test_background_sees_only_what_lies_beside_the_head():
     assert background_gaps(changed, frames[0])[0] > 0.04
 
 
+def test_a_still_mouth_has_no_amplitude():
+    """A silent clip's true mouth does not move: it once was divided by."""
+    moving, read, still = np.array([0.0, 2.0]), np.array([0.0, 1.0]), np.zeros(2)
+    assert amplitude([read, read], [moving, still]) == 0.5
+    assert np.isnan(amplitude([read], [still]))
+
+
 def test_the_colour_gap_is_the_lab_distance_of_means():
     """Grey 128 against 140 is a step in lightness (CIE 1976), noise of mean zero is none, the head is not seen."""
     grey, light = np.full((40, 40, 3), 128, np.uint8), np.full((2, 40, 40, 3), 140, np.uint8)
