@@ -47,12 +47,12 @@ class Window:
     """Measures of the seconds first..last of the stream.
 
     identity, background: distances to the portrait; colour: Lab distance of the mean colour beside the head to the
-    portrait's. The rest as in training.measure.Measures.
+    portrait's. r_open: None where the voice is silent. The rest as in training.measure.Measures.
     """
 
     first: float
     last: float
-    r_open: float
+    r_open: float | None
     sync_c: float | None
     identity: float
     background: float
@@ -100,8 +100,9 @@ def judge(frames: np.ndarray, first_frame: int, voice: Voice, portrait: np.ndarr
         ],
         judges,
     )  # fmt: skip
+    speaks = voice.mouth[first_frame:last, 0].std() > 0
     return Window(
-        first_frame / FPS, last / FPS, m.r_open, m.sync_c, m.identity, m.background,
+        first_frame / FPS, last / FPS, m.r_open if speaks else None, m.sync_c, m.identity, m.background,
         colour_gap(frames, portrait), m.sharpness, m.mouth_outside, m.blinks,
     )  # fmt: skip
 
@@ -174,7 +175,7 @@ class LongRun:
         self.windows.append(row)
         self._pending = [rest]
         log.info(
-            "second %.0f: r %.3f, identity %.4f, colour %.2f", row.last, row.r_open, row.identity, row.colour
+            "second %.0f: r %s, identity %.4f, colour %.2f", row.last, row.r_open, row.identity, row.colour
         )
 
 
@@ -189,18 +190,18 @@ def marked(windows: Sequence[Window], marks: Sequence[float]) -> dict[float, lis
 
 
 def mean_of(windows: Sequence[Window], name: str) -> float | None:
-    """Mean of a measure; None where it was not taken."""
-    values = [getattr(window, name) for window in windows]
-    return None if None in values else float(np.mean(values))
+    """Mean of a measure over the windows that have it; None where none has."""
+    values = [value for window in windows if (value := getattr(window, name)) is not None]
+    return float(np.mean(values)) if values else None
 
 
 def draw(windows: Sequence[Window], path: Path) -> None:
     """A plot per measure over the stream."""
     plots = []
     for name, label in LABELS.items():
-        if all(getattr(window, name) is not None for window in windows):
-            values = [getattr(window, name) for window in windows]
-            plots.append(Plot(label, "second", "", (Curve(label, [w.last for w in windows], values),)))
+        found = [(w.last, value) for w in windows if (value := getattr(w, name)) is not None]
+        if found:
+            plots.append(Plot(label, "second", "", (Curve(label, *zip(*found, strict=True)),)))
     draw_sheet(plots).save(path)
 
 
@@ -215,10 +216,10 @@ def save_sheet(folder: Path, windows: dict[float, list[Window]]) -> None:
 
 def report(windows: Sequence[Window], marks: Sequence[float], *, student: str, command: str) -> str:
     """The page: a row per mark."""
-    names = [name for name in LABELS if getattr(windows[0], name) is not None]
+    names = [name for name in LABELS if mean_of(windows, name) is not None]
     rows = [
         [f"{mark:g} s", f"{found[0].first:.0f}..{found[-1].last:.0f} s",
-         *(f"{mean_of(found, name):.3f}" for name in names)]
+         *("" if (mean := mean_of(found, name)) is None else f"{mean:.3f}" for name in names)]
         for mark, found in marked(windows, marks).items()
     ]  # fmt: skip
     table = markdown_table(["at", "mean over", *(LABELS[name] for name in names)], rows)

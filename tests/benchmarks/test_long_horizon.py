@@ -28,14 +28,22 @@ def test_a_short_stream_has_a_mark_too():
 
 
 def test_an_interrupted_stream_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    """Two seconds in windows of ten frames, at once and cut off in the fourth window: equal rows."""
+    """Two seconds in windows of ten frames, at once and cut off in the fourth window: equal rows.
+
+    The voice is silent in the second window, whose still mouth once was divided by; it has no correlation.
+    """
     monkeypatch.setattr(held_out, "make_judges", untrained_judges)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     given = ["--world", "0", "--marks", "1", "2", "--window-frames", "10", "--save-every", "2", "--dtype", "float32",
              "--runs", str(tmp_path / "runs"), "--out"]  # fmt: skip
+    random = np.random.default_rng(0)
+    mouth = random.random((50, 5)).astype(np.float32)
+    mouth[10:20] = 0.0
+    samples = random.standard_normal(50 * 640).astype(np.float32) / 10
+    for folder in (whole, cut):
+        folder.mkdir()
+        np.savez(folder / "voice.npz", samples=samples, mouth=mouth)
     long_horizon.main([*given, str(whole)])
-    cut.mkdir()
-    (cut / "voice.npz").write_bytes((whole / "voice.npz").read_bytes())
     judge, calls = long_horizon.judge, []
 
     def fail_once(*values: object) -> Window:
@@ -50,9 +58,8 @@ def test_an_interrupted_stream_goes_on_as_if_it_had_not_been(tmp_path, monkeypat
     long_horizon.main([*given, str(cut)])
     rows = [read_records(folder / "long_horizon.csv", Window) for folder in (whole, cut)]
     assert len(rows[0]) == 5 and len(calls) == 4 + 3
-    assert np.allclose(
-        [list(vars(w).values())[4:] for w in rows[0]], [list(vars(w).values())[4:] for w in rows[1]]
-    )
+    assert rows[0] == rows[1]
+    assert [w.r_open is None for w in rows[0]] == [False, True, False, False, False]
     page = (cut / "long_horizon.md").read_text(encoding="utf-8")
     assert "| 1 s |" in page and "| 2 s |" in page
     assert (cut / "long_horizon.jpg").stat().st_size > 1000 and (cut / "long_horizon.png").exists()
