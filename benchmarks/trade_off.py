@@ -1,7 +1,8 @@
 """What audio guidance buys and costs along a teacher's trajectory, after the analysis of the Lip Forcing paper.
 
-Command: python -m talkstream.benchmarks.trade_off --teacher runs/v1_sft/sft --codec training/weights/v1_codec.safetensors
-         [--syncnet runs/syncnet/syncnet] [--out benchmarks/results/trade_off]
+Command: python -m talkstream.benchmarks.trade_off --teacher runs/v1_sft/sft
+         --codec training/weights/v1_codec.safetensors [--syncnet runs/syncnet/syncnet]
+         [--out benchmarks/results/trade_off]
 The teacher goes unguided from noise to a clip in 50 Euler steps of a schedule with shift 5. At some of its steps its
 prediction of the clean clip is decoded and judged, as it is and guided by 4.5. Then the same with two Euler steps, one
 from noise to a level and one from there to the end, either of them guided or not. Every finished row is kept in the

@@ -156,7 +156,7 @@ def test_stop_shows_the_partial_video(seen):
     assert (end["end"], end["players"]) == ("execution_interrupted", 0)
     (video,) = end["shown"]
     assert "_partial" in video["source"]
-    assert video["seconds"] > 1
+    assert video["seconds"] > 0.3, "at least the first chunk"
 
 
 def test_the_help_page_opens(seen):

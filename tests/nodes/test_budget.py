@@ -182,15 +182,15 @@ def test_echotorrent_14b_is_checked_before_it_runs(frames, monkeypatch):
     rooms = {"cuda": 16 * 10**9, "cpu": 64 * 10**9}
     monkeypatch.setattr(budget.memory, "room", lambda device: rooms[device.type])
     with pytest.raises(ValueError) as refused:
-        budget.check_memory(published)
+        budget.check_memory(stream, partial(budget.plan_memory, published))
     text = str(refused.value)
     assert "GB of cuda beside its weights (KV cache 23.9, its past elsewhere 0.0" in text
     assert text.index("set KV Cache to placement 'main memory' (") < text.index("or to dtype '8 bit' (")
     rooms["cpu"] = 10**9
     with pytest.raises(ValueError) as refused:
-        budget.check_memory(published)
+        budget.check_memory(stream, partial(budget.plan_memory, published))
     assert "main memory'" not in str(refused.value) and "set KV Cache to dtype '8 bit' (" in str(
         refused.value
     )
     rooms["cuda"] = plan.beside
-    budget.check_memory(published)
+    budget.check_memory(stream, partial(budget.plan_memory, published))

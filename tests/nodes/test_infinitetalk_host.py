@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,6 @@ from talkstream.samplers.noise import RecordedNoise
 from talkstream.samplers.schedule import spaced_sigmas
 from talkstream.streaming.motion import encode_conditioning
 from talkstream.streaming.motion_pictures import ChunkPictures
-from talkstream.tests.conftest import ROOT
 from talkstream.tests.golden.multitalk_golden import MultiTalkGolden, close
 from talkstream.tests.golden.multitalk_taps import check_taps, tapped
 from talkstream.tests.golden.test_infinitetalk_network import CALLS, FRAMES, STRIDE, token_masks, tracks
@@ -28,6 +28,7 @@ from talkstream.tests.nodes.test_multitalk_graft import core_pair, loaded, opene
 from talkstream.tests.nodes.test_use_model import fp8
 
 pytestmark = pytest.mark.host
+_ROOT = Path(__file__).resolve().parents[2]
 
 RUNS = {"single": 50, "double": 50, "double_cfg": 33}
 CORE_PAIR = "MODEL and MODEL_PATCH"
@@ -208,7 +209,7 @@ def test_few_step_levels_of_the_help(host, rig, golden_file):
     from talkstream.nodes.levels import sigmas_of
 
     pages = [
-        (ROOT / "web" / "docs" / f"TalkStream{name}.md").read_text("utf-8")
+        (_ROOT / "web" / "docs" / f"TalkStream{name}.md").read_text("utf-8")
         for name in ("Guidance", "StepSchedule")
     ]
     lists = [text for page in pages for text in re.findall(r"`(1, [0-9., ]+)`", page)]

@@ -16,16 +16,16 @@ import torch
 from torch.nn.functional import interpolate
 
 from talkstream.audio.loudness import gain_to, loudness_lufs
-from talkstream.tests.conftest import ROOT
 from talkstream.tests.fakes import write_wav2vec2
 from talkstream.tests.nodes.model_files import write_multitalk
 
 pytestmark = pytest.mark.host
 
 RATE, SECONDS = 16000, 1.6
-SAMPLES = Path(os.environ.get("TALKSTREAM_GOLDENS") or ROOT.parent / "shared" / "goldens").parent / "samples"
+_ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = Path(os.environ.get("TALKSTREAM_GOLDENS") or _ROOT.parent / "shared" / "goldens").parent / "samples"
 VOICES = {
-    "spoken by a machine": ROOT / "assets" / "sentences" / "hello.wav",
+    "spoken by a machine": _ROOT / "assets" / "sentences" / "hello.wav",
     "human": SAMPLES / "talk_1_16k_mono.wav",
 }
 

@@ -41,8 +41,11 @@ def broken(server, graph: Graph) -> None:
 
 
 def forget_takes(server) -> None:
-    """The host drops what its nodes returned."""
+    """The host drops what its nodes returned: at the latest behind the next graph, which makes nothing of ours."""
     server.request("/free", b'{"free_memory": true}')
+    picture = {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}}
+    shown = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    assert run(server, {"1": picture, "2": shown}).error == ""
     deadline = time.monotonic() + 60
     while takes(server) and time.monotonic() < deadline:
         time.sleep(0.2)

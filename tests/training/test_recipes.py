@@ -35,7 +35,9 @@ def test_recipes_build_on_each_other():
     names = ("teacher", "sft", "experts", "causal_init", "causal_init_echo")
     teacher, sft, experts, causal, echo = (load_recipe(RECIPES / f"{name}.yaml") for name in names)
     codec = load_recipe(RECIPES / "v1_codec.yaml")
-    assert teacher.codec == codec.export_codec and codec.start == Path("assets/vae/talkstream_mini_vae.safetensors")
+    assert teacher.codec == codec.export_codec and codec.start == Path(
+        "assets/vae/talkstream_mini_vae.safetensors"
+    )
     assert sft.start == causal.start == teacher.folder / "teacher"
     assert experts.start == sft.folder / "sft"
     assert [part.settings.window for part in sft.stages] == [9, 12]
