@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ..training.config import Recipe, load_recipe
 from ..training.export import export_codec
-from ..training.measure import Judges
+from ..training.measure import Judges, reconstruct
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import load_codec_file, load_mini, sample_frames
 from ..training.stages import read_codec
@@ -33,7 +34,7 @@ from ..training.world.clips import FPS, Clip
 from .ablation_rows import FULL, ROWS, Group, Row, changed_recipe, rows_of
 from .held_out import cached_judges, held_out_clips, measure_clips, refined
 from .mini_run import machine
-from .records import claim_folder, markdown_table, read_records, write_records
+from .records import claim_folder, command_of, markdown_table, read_records, write_records
 from .spread import Goal, difference, spread
 
 _SHARED = ("train_latents.npz", "held_out_latents.npz", "train_trajectories.npz", "held_out_trajectories.npz")
@@ -76,6 +77,7 @@ COLUMNS = (
     Column("mouth_outside", "anatomy: impossible mouths ↓", "low", 3),
     Column("background", "background: distance ↓", "low", 4),
 )
+BOUNDS = {"drawn": "(drawn clips)", "codec": "(codec alone)"}
 STRETCHES = {"first": "the first seconds", "last": "the last seconds"}
 
 
@@ -184,24 +186,41 @@ def judge_student(bench: Bench, row: Row, seed: int, file: Path) -> list[Score]:
         sample_frames(mini, clip.samples, clip.frames[0], frames=frames, seed=index)
         for index, clip in enumerate(bench.clips)
     ]
+    return _judge(bench, row.name, seed, made)
+
+
+def judge_bounds(bench: Bench) -> list[Score]:
+    """Scores of the drawn clips themselves and of what the codec alone makes of them: what rows can reach at best."""
+    vae = load_codec_file(bench.codec_file)
+    drawn = [np.asarray(clip.frames) for clip in bench.clips]
+    shown = [reconstruct(vae, frames) for frames in drawn]
+    return [
+        score
+        for name, made in zip(BOUNDS, (drawn, shown), strict=True)
+        for score in _judge(bench, name, 0, made)
+    ]
+
+
+def _judge(bench: Bench, row: str, seed: int, made: list[np.ndarray]) -> list[Score]:
+    """Scores of what was made for the clips, on both stretches."""
     scores = []
-    for stretch, part in (
-        ("first", slice(0, bench.stretch_frames)),
-        ("last", slice(frames - bench.stretch_frames, frames)),
-    ):
+    for stretch, first in (("first", 0), ("last", len(made[0]) - bench.stretch_frames)):
+        part = slice(first, first + bench.stretch_frames)
         m = measure_clips(bench.clips, made, bench.judges, stretch=part)
         scores.append(
             Score(
-                row.name, seed, stretch, m.sync_c, m.r_open, m.sharpness, m.identity,
-                m.mouth_outside, m.background,
+                row, seed, stretch, m.sync_c, m.r_open, m.sharpness, m.identity, m.mouth_outside, m.background
             )
-        )  # fmt: skip
+        )
     return scores
 
 
 def run_rows(bench: Bench, rows: Sequence[Row], seeds: Sequence[int], table: Path) -> list[Score]:
     """Train and judge what the CSV file lacks, row by row; returns all of the file."""
     scores = read_records(table, Score)
+    if not scores:
+        scores = judge_bounds(bench)
+        write_records(table, Score, scores)
     for row in rows:
         for seed in seeds:
             if any((s.row, s.seed) == (row.name, seed) for s in scores):
@@ -218,13 +237,15 @@ def _values(scores: Sequence[Score], row: str, stretch: str, column: Column) -> 
 
 
 def table_of(scores: Sequence[Score], group: Group, stretch: str) -> str:
-    """Mean and spread over seeds of a group's rows."""
+    """Mean and spread over seeds of a group's rows, then what they can reach at best."""
     body = []
-    for row in ROWS:
-        columns = [_values(scores, row.name, stretch, column) for column in COLUMNS]
-        if row.group == group and any(columns):
+    titles = {row.name: row.title for row in ROWS if row.group == group} | BOUNDS
+    for name, title in titles.items():
+        columns = [_values(scores, name, stretch, column) for column in COLUMNS]
+        if any(columns):
             cells = [spread(v).text(c.digits) if v else "" for v, c in zip(columns, COLUMNS, strict=True)]
-            body.append([row.title, *cells, str(max(len(v) for v in columns))])
+            seeds = "" if name in BOUNDS else str(max(len(v) for v in columns))
+            body.append([title, *cells, seeds])
     return markdown_table(["row", *(column.title for column in COLUMNS), "seeds"], body)
 
 
@@ -303,12 +324,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def open_bench(given: argparse.Namespace, rows: Sequence[Row]) -> Bench:
-    """Recipes, clips and judges from the command line. Raises ValueError for a stretch longer than the stream."""
+def check_lengths(given: argparse.Namespace) -> None:
+    """Raises ValueError for a stretch longer than the stream, and for a stream that no codec takes whole."""
     if given.stretch_frames > given.stream_frames:
         raise ValueError(
             f"--stretch-frames is {given.stretch_frames} of a stream of {given.stream_frames}; give at most that"
         )
+    if given.stream_frames % 4 != 1:
+        raise ValueError(
+            f"--stream-frames is {given.stream_frames}; give 1 more than a multiple of 4, as codecs need"
+        )
+
+
+def open_bench(given: argparse.Namespace, rows: Sequence[Row]) -> Bench:
+    """Recipes, clips and judges from the command line."""
     paths = {"echo": given.echo_recipe, "lip": given.lip_recipe}
     recipes = {row.group: load_recipe(find_recipe(paths[row.group])) for row in rows}
     first = next(iter(recipes.values()))
@@ -336,6 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     rows = rows_of(given.rows)
+    check_lengths(given)
     about = {k: v for k, v in vars(given).items() if k not in ("rows", "seeds", "runs", "out")}
     about["first_seed"] = given.seeds[0]
     claim_folder(given.out, about)
@@ -345,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw(scores, given.out / "ablation.png")
     seconds = f"{given.stretch_frames / FPS:g} of {given.stream_frames / FPS:.1f} s each"
     trained = f"{given.seconds:g} s" if given.device == "cpu" else f"{given.gpu_steps} steps"
-    command = f"python -m talkstream.benchmarks.ablation --seconds {given.seconds:g}"
+    command = command_of("ablation", arguments)
     page = report(
         scores, command=command, clips=len(bench.clips), about=f"{seconds}; {trained} of training a row"
     )

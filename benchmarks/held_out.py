@@ -90,6 +90,13 @@ def measure_clips(
     return measure([subject(c, f, stretch=stretch) for c, f in zip(clips, made, strict=True)], judges)
 
 
+def bound_sentence(clips: list[Clip], judges: Judges) -> str:
+    """What the judges find in the drawn clips themselves: no student can be seen to do better."""
+    m = measure_clips(clips, [np.asarray(clip.frames) for clip in clips], judges)
+    sync = "" if m.sync_c is None else f" and a Sync-C of {m.sync_c:.2f}"
+    return f"In the drawn clips themselves the judges find r = {m.r_open:.3f}{sync}."
+
+
 def refined(vae: CausalVAE, refiner: Path) -> CausalVAE:
     """The codec with a refined decoder's weights in place of its own. Raises ValueError for another codec's."""
     tensors = {name: tensor.float() for name, tensor in load_file(refiner).items()}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +28,19 @@ from ..networks.causal_vae import denormalise_latents
 from ..streaming.decoder import StreamingDecoder
 from ..streaming.session import StreamSession
 from ..training.measure import Judges, Subject, measure
+from ..training.mouth_measures import best_lag_correlation
 from ..training.picture_measures import colour_gap
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import load_codec_file
 from ..training.syncnet import load_syncnet
-from ..training.world.clips import FPS, SAMPLE_RATE, random_clip, random_speech
+from ..training.world.clips import FPS, SAMPLE_RATE, World, dubbed_frames, random_clip, random_speech
 from .held_out import HELD_OUT_SEED, SAMPLES_PER_FRAME, cached_judges
 from .mini_run import Timing, load, machine, open_session
-from .records import claim_folder, markdown_table, read_records, write_records
+from .records import claim_folder, command_of, markdown_table, read_records, write_records
 
 _STREAM_SEED = HELD_OUT_SEED + 9_000
 _BEFORE_MARK = 20  # seconds before a mark that its row is the mean of
+_BOUND_SECONDS = 10
 _COLUMNS = 10  # frames of a row of the contact sheet
 log = logging.getLogger(__name__)
 
@@ -174,9 +177,8 @@ class LongRun:
         strip.save(self._folder / "frames" / f"{row.last:07.1f}.png")
         self.windows.append(row)
         self._pending = [rest]
-        log.info(
-            "second %.0f: r %s, identity %.4f, colour %.2f", row.last, row.r_open, row.identity, row.colour
-        )
+        r = math.nan if row.r_open is None else row.r_open
+        log.info("second %.0f: r %.3f, identity %.4f, colour %.2f", row.last, r, row.identity, row.colour)
 
 
 def marked(windows: Sequence[Window], marks: Sequence[float]) -> dict[float, list[Window]]:
@@ -214,7 +216,9 @@ def save_sheet(folder: Path, windows: dict[float, list[Window]]) -> None:
     sheet.save(folder / "long_horizon.jpg", quality=90)
 
 
-def report(windows: Sequence[Window], marks: Sequence[float], *, student: str, command: str) -> str:
+def report(
+    windows: Sequence[Window], marks: Sequence[float], *, student: str, bound: float, command: str
+) -> str:
     """The page: a row per mark."""
     names = [name for name in LABELS if mean_of(windows, name) is not None]
     rows = [
@@ -225,7 +229,8 @@ def report(windows: Sequence[Window], marks: Sequence[float], *, student: str, c
     table = markdown_table(["at", "mean over", *(LABELS[name] for name in names)], rows)
     return (
         f"# Long horizon\n\n{machine()}.\n\nCommand: `{command}`. One stream of {student}, windows of "
-        f"{windows[0].last - windows[0].first:g} s.\n\n{table}\n![measures](long_horizon.png)\n\n"
+        f"{windows[0].last - windows[0].first:g} s. On the drawn truth of its first seconds the reader finds r = "
+        f"{bound:.3f}.\n\n{table}\n![measures](long_horizon.png)\n\n"
         "![frames, a row for each mark](long_horizon.jpg)\n"
     )
 
@@ -255,8 +260,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def measure_stream(given: argparse.Namespace) -> list[Window]:
-    """Stream to the last mark, or from the last save on."""
+def measure_stream(given: argparse.Namespace) -> tuple[list[Window], float]:
+    """Stream to the last mark, or from the last save on; the last is what the reader finds in drawn pictures."""
     dtype, seconds = getattr(torch, given.dtype), max(given.marks)
     codec = load_codec_file(given.codec)
     side = open_student(given.student).profile.height
@@ -274,7 +279,16 @@ def measure_stream(given: argparse.Namespace) -> list[Window]:
     run = LongRun(given.out, session, StreamingDecoder(loaded.vae), window_frames=given.window_frames)
     with session:
         run.run(voice, portrait, judges, save_every=given.save_every)
-    return run.windows
+    return run.windows, reading_bound(voice, judges, side=side, world=given.world)
+
+
+def reading_bound(voice: Voice, judges: Judges, *, side: int, world: World) -> float:
+    """Correlation that the reader finds on the drawn truth of the stream's first seconds: none can show more."""
+    count = min(len(voice.mouth), _BOUND_SECONDS * FPS)
+    clip = random_clip(_STREAM_SEED, count, side=side, held_out=True, motion="spoken", world=world)
+    mouth = voice.mouth[:count]
+    drawn = dubbed_frames(_STREAM_SEED, clip.pose, mouth, side=side, held_out=True, world=world)
+    return best_lag_correlation([judges.reader.read(drawn)[:, 0]], [mouth[:, 0]])[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -282,11 +296,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     claim_folder(given.out, {k: v for k, v in vars(given).items() if k not in ("runs", "out", "save_every")})
-    windows = measure_stream(given)
+    windows, bound = measure_stream(given)
     draw(windows, given.out / "long_horizon.png")
     save_sheet(given.out, marked(windows, given.marks))
-    command = f"python -m talkstream.benchmarks.long_horizon --marks {' '.join(map(str, given.marks))}"
-    page = report(windows, given.marks, student=given.student.stem, command=command)
+    command = command_of("long_horizon", arguments)
+    page = report(windows, given.marks, student=given.student.stem, bound=bound, command=command)
     (given.out / "long_horizon.md").write_text(page, encoding="utf-8")
 
 

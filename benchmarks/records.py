@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +68,12 @@ def claim_folder(folder: Path, about: Mapping[str, Any]) -> None:
     if other:
         told = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in other)
         raise ValueError(f"{folder} holds an experiment with other settings ({told}); name another folder")
+
+
+def command_of(name: str, arguments: Sequence[str] | None) -> str:
+    """The command that a page is of, from a main's arguments; None are the process's own."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["python", "-m", f"talkstream.benchmarks.{name}", *given])
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -32,9 +32,9 @@ from ..training.student import TrainableStudent
 from ..training.syncnet import load_syncnet
 from ..training.teacher_sampling import Teacher, TeacherSampling, sample_window
 from ..training.world.clips import Clip
-from .held_out import batch_of, cached_judges, held_out_clips, measure_clips
+from .held_out import batch_of, bound_sentence, cached_judges, held_out_clips, measure_clips
 from .mini_run import machine
-from .records import claim_folder, markdown_table, read_records, write_records
+from .records import claim_folder, command_of, markdown_table, read_records, write_records
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +208,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def measure_pair(given: argparse.Namespace, mini: Mini, clips: list[Clip]) -> tuple[list[Take], list[Result]]:
-    """Run both on all clips and judge what they made."""
+def measure_pair(
+    given: argparse.Namespace, mini: Mini, clips: list[Clip]
+) -> tuple[list[Take], list[Result], str]:
+    """Run both on all clips and judge what they made; the last is what the judges find in the drawn clips."""
     kept = given.runs / "student_teacher"
     sampling = TeacherSampling(
         steps=given.steps, text_guidance=given.text_guidance, audio_guidance=given.audio_guidance
@@ -230,7 +232,7 @@ def measure_pair(given: argparse.Namespace, mini: Mini, clips: list[Clip]) -> tu
     ):
         made = [np.load(kept / f"{who}_{index}.npy") for index in range(len(clips))]
         results.append(result(who, steps, told, takes, measure_clips(clips, made, judges)))
-    return takes, results
+    return takes, results, bound_sentence(clips, judges)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -247,14 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clips = held_out_clips(
         given.runs / "clips", per_domain=given.per_domain, frames=frames, side=mini.profile.height, world=given.world
     )  # fmt: skip
-    takes, results = measure_pair(given, mini, clips)
+    takes, results, bound = measure_pair(given, mini, clips)
     write_records(given.out / "student_teacher.csv", Result, results)
     draw(takes, given.out / "student_teacher.png")
-    command = (
-        f"python -m talkstream.benchmarks.student_teacher --student {given.student} --teacher {given.teacher} "
-        f"--codec {given.codec}"
-    )
-    page = report(*results, about=f"{len(clips)} held-out clips of {frames} frames.", command=command)
+    command = command_of("student_teacher", arguments)
+    page = report(*results, about=f"{len(clips)} held-out clips of {frames} frames. {bound}", command=command)
     (given.out / "student_teacher.md").write_text(page, encoding="utf-8")
 
 

@@ -36,9 +36,9 @@ from ..training.stages import read_codec, read_network
 from ..training.syncnet import load_syncnet
 from ..training.teacher_sampling import Teacher, sample_window
 from ..training.world.clips import Clip
-from .held_out import batch_of, cached_judges, held_out_clips, measure_clips
+from .held_out import batch_of, bound_sentence, cached_judges, held_out_clips, measure_clips
 from .mini_run import machine
-from .records import claim_folder, markdown_table, read_records, write_records
+from .records import claim_folder, command_of, markdown_table, read_records, write_records
 
 STEPS, SHIFT = 50, 5.0
 WINDOW_IN_PAPER = (0.556, 0.882)
@@ -261,15 +261,15 @@ def draw_plots(rows: Sequence[Row], scale: float, folder: Path) -> None:
         draw_sheet(plots).save(folder / f"{part}.png")
 
 
-def report(rows: Sequence[Row], *, scale: float, clips: int, frames: int, command: str) -> str:
+def report(rows: Sequence[Row], *, scale: float, about: str, command: str) -> str:
     """The page: both tables, where the band lies, and what guidance costs in it and outside it."""
     plain, guided = (_select(rows, "trajectory", 1.0, s) for s in (1.0, scale))
     name = "Sync-C" if all(row.sync_c is not None for row in rows) else "r"
     gains = [_sync(g) - _sync(p) for p, g in zip(plain, guided, strict=True)]
     lines = [
         "# The trade-off of guidance along the teacher's trajectory", "", f"{machine()}.", "",
-        f"Command: `{command}`. {clips} held-out clips of {frames} frames, {STEPS} Euler steps, shift {SHIFT:g}, "
-        f"guidance {scale:g}.", "", _band_sentence(plain, guided, gains, name), "",
+        f"Command: `{command}`. {STEPS} Euler steps, shift {SHIFT:g}, guidance {scale:g}. {about}", "",
+        _band_sentence(plain, guided, gains, name), "",
         "![trajectory](trajectory.png)", "", _table(plain + guided), "## Two Euler steps", "",
         "![two steps](two_steps.png)", "", _table([row for row in rows if row.part == "two_steps"]),
     ]  # fmt: skip
@@ -335,8 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     given = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    about = {name: value for name, value in vars(given).items() if name not in ("steps", "runs", "out")}
-    claim_folder(given.out, about)
+    settings = {name: value for name, value in vars(given).items() if name not in ("steps", "runs", "out")}
+    claim_folder(given.out, settings)
     frames = 4 * given.latents - 3
     vae = read_codec(given.codec)
     clips = held_out_clips(
@@ -352,8 +352,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         probe, Table(given.out / "trade_off.csv"), grid=given.steps, scale=given.scale, seed=given.seed
     )
     draw_plots(rows, given.scale, given.out)
-    command = f"python -m talkstream.benchmarks.trade_off --teacher {given.teacher} --codec {given.codec}"
-    page = report(rows, scale=given.scale, clips=len(clips), frames=frames, command=command)
+    command = command_of("trade_off", arguments)
+    about = f"{len(clips)} held-out clips of {frames} frames. {bound_sentence(clips, judges)}"
+    page = report(rows, scale=given.scale, about=about, command=command)
     (given.out / "trade_off.md").write_text(page, encoding="utf-8")
 
 

@@ -182,10 +182,12 @@ def test_rows_are_trained_judged_and_kept(command, tmp_path, monkeypatch):
     given = [*command, "--rows", "bidirectional", "plain_decoder", "--seeds", "3"]
     ablation.main(given)
     scores = read_records(tmp_path / "out" / "ablation.csv", Score)
+    names = ("drawn", "codec", "full", "bidirectional", "plain_decoder")
     assert [(s.row, s.seed, s.stretch) for s in scores] == [
-        (name, 3, stretch) for name in ("full", "bidirectional", "plain_decoder") for stretch in ("first", "last")
+        (name, 0 if name in ablation.BOUNDS else 3, stretch) for name in names for stretch in ("first", "last")
     ]  # fmt: skip
-    assert scores[0].sharpness != scores[4].sharpness
+    sharpness = {s.row: s.sharpness for s in scores if s.stretch == "last"}
+    assert sharpness["drawn"] == 1 and sharpness["full"] != sharpness["plain_decoder"]
     runs = tmp_path / "runs"
     files = sorted(runs.glob("students/*.safetensors"))
     assert [file.name for file in files] == ["bidirectional_3.safetensors", "full_3.safetensors"]
@@ -194,7 +196,11 @@ def test_rows_are_trained_judged_and_kept(command, tmp_path, monkeypatch):
     assert (runs / "init_0" / "ode" / "finished").exists()
     assert [path.parent.name for path in runs.glob("echo/*/training.pt")] == ["full_3"]
     page = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
-    assert "| full bidirectional |" in page and (tmp_path / "out" / "ablation.png").exists()
+    assert (
+        "| full bidirectional |" in page
+        and "| (codec alone) |" in page
+        and (tmp_path / "out" / "ablation.png").exists()
+    )
     monkeypatch.setattr(ablation, "run", None)
     ablation.main(given)
     assert read_records(tmp_path / "out" / "ablation.csv", Score) == scores
@@ -203,6 +209,8 @@ def test_rows_are_trained_judged_and_kept(command, tmp_path, monkeypatch):
 def test_a_stretch_lies_in_the_stream(command):
     with pytest.raises(ValueError, match="--stretch-frames is 30 of a stream of 29"):
         ablation.main([*command, "--stretch-frames", "30"])
+    with pytest.raises(ValueError, match="1 more than a multiple of 4"):
+        ablation.main([*command, "--stream-frames", "500"])
 
 
 def test_the_refiner_works_on_the_clips_and_the_form_of_its_rows(recipes):

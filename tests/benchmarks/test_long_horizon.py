@@ -61,5 +61,5 @@ def test_an_interrupted_stream_goes_on_as_if_it_had_not_been(tmp_path, monkeypat
     assert rows[0] == rows[1]
     assert [w.r_open is None for w in rows[0]] == [False, True, False, False, False]
     page = (cut / "long_horizon.md").read_text(encoding="utf-8")
-    assert "| 1 s |" in page and "| 2 s |" in page
+    assert "| 1 s |" in page and "| 2 s |" in page and "the reader finds r = " in page
     assert (cut / "long_horizon.jpg").stat().st_size > 1000 and (cut / "long_horizon.png").exists()

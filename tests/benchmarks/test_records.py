@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from talkstream.benchmarks.records import claim_folder, markdown_table, read_records, write_records
+from talkstream.benchmarks.records import (
+    claim_folder,
+    command_of,
+    markdown_table,
+    read_records,
+    write_records,
+)
 
 
 @dataclass(frozen=True)
@@ -43,3 +49,9 @@ def test_a_folder_holds_one_experiment(tmp_path):
 
 def test_a_table_is_markdown():
     assert markdown_table(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+def test_a_page_names_its_command(monkeypatch):
+    assert command_of("x", ["--out", "a b"]) == "python -m talkstream.benchmarks.x --out 'a b'"
+    monkeypatch.setattr("sys.argv", ["x.py", "--seed", "3"])
+    assert command_of("x", None) == "python -m talkstream.benchmarks.x --seed 3"

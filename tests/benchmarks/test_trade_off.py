@@ -72,6 +72,7 @@ def test_the_command_writes_table_plots_and_page_and_goes_on(command, tmp_path):
     assert rows[2].level == pytest.approx(0.76923, abs=1e-5)
     page = (out / "trade_off.md").read_text(encoding="utf-8")
     assert page.count("\n| 6 |") == 6 and "10 Euler steps, shift 5, guidance 4.5" in page
+    assert "In the drawn clips themselves the judges find r = " in page
     assert (out / "trajectory.png").stat().st_size > 1000 and (out / "two_steps.png").stat().st_size > 1000
     trade_off.main([*command, "--steps", "0", "6", "9"])
     assert read_records(out / "trade_off.csv", Row)[:8] == rows
