@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..networks.audio_pack import pack_vectors
 from ..networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from ..networks.wan import WanConfig, WanModel
+from .attention import trained_attention
 from .initialisation import initialise
 
 
@@ -74,7 +75,7 @@ class TrainableStudent(nn.Module):
             timestep_BT=timestep_BT,
             text_BMD=self.null_text(x_BCTHW) if text_BMD is None else text_BMD,
             audio_tokens_BTE=self.network.audio_proj(speech_BTV),
-            **options,
+            **{"attention": trained_attention, **options},
         )
 
     def null_text(self, like: Tensor) -> Tensor:
