@@ -17,7 +17,9 @@ from ..networks.speech_encoder import SpeechEncoderConfig
 from ..networks.wan import WanConfig
 from .data import Batch, LatentBank, draw_batch
 from .flow import FlowSettings, FlowStage, flow_loss
+from .latent_reader import train_latent_reader
 from .parallel import Draws
+from .reward import mean_reading_error
 from .sequences import Sequence, draw_sequence, draw_sigmas
 
 
@@ -26,13 +28,16 @@ class FinetuneSettings(FlowSettings):
     """Numbers of the diffusion forcing stage.
 
     sampling_share: of levels that are exactly the sampler's. clean_context_share: of sequences whose past is clean, for
-    a clean cache. early_share: of sequences that begin the clip.
+    a clean cache. early_share: of sequences that begin the clip. reading_share: of the error of the mouths that a
+    reader finds in what is predicted, 0 leaves it out; the reader learns reader_steps steps first.
     """
 
     sampling_share: float = 0.5
     clean_context_share: float = 0.6
     audio_dropout: float = 0.08
     early_share: float = 0.35
+    reading_share: float = 0.0
+    reader_steps: int = 800
 
 
 class FinetuneStage(FlowStage):
@@ -74,6 +79,11 @@ class FinetuneStage(FlowStage):
         self._cache, self._sampling = cache, sigmas[:-1]
         self._tokens = (size[0] // 2) * (size[1] // 2)
         self._masks: dict[tuple[int, int], tuple[Tensor, ...]] = {}
+        self._reader = None
+        if settings.reading_share:
+            self._reader = train_latent_reader(
+                bank.latents, bank.mouth, steps=settings.reader_steps, device=device
+            )
 
     def _draw(self, bank: LatentBank, random: np.random.Generator, *, clips: int, warp: bool) -> Batch:
         whole = bank.latents.shape[2] // self._cache.chunk * self._cache.chunk
@@ -91,11 +101,15 @@ class FinetuneStage(FlowStage):
         places = sequence.places()
         noise = self._noise(batch.latents[:, :, places], drawn.noise)
         kept = torch.from_numpy(drawn.own.random(len(noise)) >= s.audio_dropout)
-        return flow_loss(
+        loss, x0 = flow_loss(
             self.student, batch, noise, places=places, level_BT=sequence.by_latent(sigma).to(noise),
             weight_BT=sequence.by_latent(learn.float()), importance=self._importance_at(batch, places), hears=kept,
             positions=sequence.positions(), attention_mask_LL=self._masks_of(sequence),
         )  # fmt: skip
+        if self._reader is None:
+            return loss
+        counts_BT = sequence.by_latent((learn & kept[:, None]).float()).to(x0)
+        return loss + s.reading_share * mean_reading_error(self._reader, x0, batch, places, counts_BT)
 
     def _levels(self, clips: int, sequence: Sequence, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Noise levels (B, chunks) and which chunks to learn from."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..networks.speech_encoder import SpeechEncoderConfig
 from ..networks.wan import WanConfig
-from ..samplers.flow_matching import add_noise, velocity_target
+from ..samplers.flow_matching import add_noise, velocity_target, x0_from_velocity
 from .data import Batch
 from .ema import ExponentialAverage
 from .losses import weighted_mse
@@ -54,8 +54,10 @@ def flow_loss(
     hears: bool | Tensor = True,
     text_BMD: Tensor | None = None,
     **options: Any,  # noqa: ANN401
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Weighted squared error of the predicted velocity against noise - x0 (Lipman et al. 2022, rectified form).
+
+    Returns it and the clean latents (B, C, T, H, W) that the prediction stands for.
 
     noise: like the clip's latents at these places. level_BT: noise level of each latent, 0 to 1. weight_BT: how much
     each latent counts; what is given counts nothing. importance: of each place in the picture, (H, W) or (B, 1, T, H,
@@ -68,7 +70,8 @@ def flow_loss(
         student, x, batch, places, level_BT=level_BT, hears=hears, text_BMD=text_BMD, **options
     )
     weight = weight_BT.to(x0) * ~given_T
-    return weighted_mse(velocity, velocity_target(x0, noise), weight[:, None, :, None, None] * importance)
+    loss = weighted_mse(velocity, velocity_target(x0, noise), weight[:, None, :, None, None] * importance)
+    return loss, x0_from_velocity(x, velocity, level_BT[:, None, :, None, None])
 
 
 class FlowStage:

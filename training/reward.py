@@ -101,3 +101,13 @@ def reading_errors(
     if places[0] == 0:
         return error
     return torch.cat([torch.zeros_like(error[:, :1]), error[:, 1:]], dim=1)
+
+
+def mean_reading_error(
+    reader: LatentReader, latents_BCTHW: Tensor, batch: Batch, places: Sequence[int], counts_BT: Tensor
+) -> Tensor:
+    """Mean square of the reading errors of those latents of a sequence that count and follow the one before them."""
+    errors = reading_errors(reader, latents_BCTHW, batch, places)
+    follows = [place == before + 1 for before, place in zip([-2, *places], places, strict=False)]
+    weight_BT = counts_BT * counts_BT.new_tensor(follows)
+    return (errors.square().mean((2, 3)) * weight_BT).sum() / weight_BT.sum().clamp_min(1)

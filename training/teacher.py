@@ -96,8 +96,9 @@ class TeacherStage(FlowStage):
             torch.from_numpy(random.random(clips) >= dropped) for dropped in (s.audio_dropout, s.text_dropout)
         )
         text = self._captions.of(batch.domain, clips) * reads[:, None, None]
-        return flow_loss(
+        loss, _ = flow_loss(
             self.student, batch, noise, places=places, level_BT=sigma.to(noise) * ~given_T,
             weight_BT=torch.ones(clips, len(places)), importance=self._importance_at(batch, places), hears=hears,
             text_BMD=text.to(noise),
         )  # fmt: skip
+        return loss

@@ -17,6 +17,7 @@ from talkstream.training.reward import (
     ReaderConfidence,
     RewardScale,
     SyncConfidence,
+    mean_reading_error,
     reading_errors,
     reward_weights,
 )
@@ -122,3 +123,19 @@ def test_the_first_latent_of_a_later_window_is_not_read():
     expected = latents.mean(dim=(1, 3, 4))[:, 1:, None, None] - mouths_of_latents(batch.mouth)[:, 4:6]
     torch.testing.assert_close(errors[:, 1:], expected)
     assert math.isfinite(errors.sum().item())
+
+
+def test_latents_that_count_and_follow_their_neighbour_are_read():
+    """Places 0 1 | 4 5: 0 and 4 have no neighbour before them; of the rest the second clip's 5 does not count."""
+    batch = draw_batch(random_bank(2), np.random.default_rng(0), clips=2, latents=6)
+    latents = torch.randn(2, 16, 4, 4, 4, requires_grad=True)
+    counts = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 0]])
+    places = (0, 1, 4, 5)
+    error = latents.mean(dim=(1, 3, 4))[..., None, None] - mouths_of_latents(batch.mouth)[:, list(places)]
+    expected = torch.stack([error[0, 1], error[0, 3], error[1, 1]]).square().mean()
+    found = mean_reading_error(Reader(), latents, batch, places, counts)
+    torch.testing.assert_close(found, expected)
+    for gradient in (torch.autograd.grad(x, latents, retain_graph=True)[0] for x in (found, expected)):
+        assert gradient[:, :, [0, 2]].abs().max() == 0 and gradient[:, :, 1].abs().max() > 0
+    nothing = mean_reading_error(Reader(), latents, batch, places, torch.zeros(2, 4))
+    assert nothing.item() == 0

@@ -47,8 +47,9 @@ def _finetune():
 
 def _lipsync_finetune():
     banks = (random_bank(3, lip_sync=True), random_bank(2, seed=1, lip_sync=True))
+    settings = FinetuneSettings(batch=2, reading_share=3.0, reader_steps=2)
     stage = FinetuneStage(
-        FinetuneSettings(batch=2), *banks, network=LIPSYNC_NETWORK, speech=SPEECH, cache=CACHE, sigmas=SIGMAS
+        settings, *banks, network=LIPSYNC_NETWORK, speech=SPEECH, cache=CACHE, sigmas=SIGMAS
     )
     stage.start_from(random_student().state_dict())
     return stage

@@ -118,7 +118,7 @@ def test_flow_loss_is_its_formula():
     noise = torch.randn(2, 16, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     weight, importance = torch.tensor([[1.0, 1, 0, 2], [1, 0.5, 1, 1]]), torch.rand(4, 4)
     level = torch.tensor([[0.0, 0.5, 0.5, 0.25], [0.0, 0.75, 1.0, 0.5]])
-    loss = flow_loss(
+    loss, _ = flow_loss(
         network, batch, noise, places=range(4), level_BT=level, weight_BT=weight, importance=importance,
         hears=torch.tensor([True, False]),
     )  # fmt: skip
