@@ -341,16 +341,16 @@ def open_bench(given: argparse.Namespace, rows: Sequence[Row]) -> Bench:
     paths = {"echo": given.echo_recipe, "lip": given.lip_recipe}
     recipes = {row.group: load_recipe(find_recipe(paths[row.group])) for row in rows}
     first = next(iter(recipes.values()))
-    side, world = first.held_out.side, first.held_out.world
+    side = first.held_out.side
     codec_file = given.runs / "codec.safetensors"
     if not codec_file.exists():
         export_codec(codec_file, read_codec(first.codec), dtype=torch.float32)
     clips = held_out_clips(
-        given.runs / "clips", per_domain=given.per_domain, frames=given.stream_frames, side=side, world=world
+        given.runs / "clips", per_domain=given.per_domain, frames=given.stream_frames, side=side
     )
     syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
     judges = cached_judges(
-        given.runs, load_codec_file(codec_file), clips=given.judge_clips, side=side, world=world,
+        given.runs, load_codec_file(codec_file), clips=given.judge_clips, side=side,
         syncnet=syncnet,
     )  # fmt: skip
     initialisation, refiner = (load_recipe(find_recipe(p)) for p in (given.init_recipe, given.refiner_recipe))

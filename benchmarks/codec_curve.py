@@ -73,7 +73,7 @@ def trained_psnr(dim: int, side: int, *, seconds: float, clips: int, runs: Path)
     for held_out in (False, True):
         folder = runs / f"clips_{side}{'_held_out' if held_out else ''}"
         count = 16 if held_out else clips
-        generate(folder, DatasetSize(clips=count, frames=65, side=side, held_out=held_out, world=1))
+        generate(folder, DatasetSize(clips=count, frames=65, side=side, held_out=held_out))
         data.append(load(folder))
     stage = CodecStage(CodecSettings(dim=dim, phases=_CROPS), *data)
     return train(stage, Budget(seconds=seconds), runs / f"dim{dim}_side{side}")

@@ -22,7 +22,7 @@ from ..training.mouth_measures import MouthManifold
 from ..training.reader import FaceReader
 from ..training.syncnet import SyncNet
 from ..training.world.acting import DOMAINS
-from ..training.world.clips import FPS, SAMPLE_RATE, Clip, World
+from ..training.world.clips import FPS, SAMPLE_RATE, Clip
 from ..training.world.dataset import DatasetSize, generate, load
 
 HELD_OUT_SEED = 80_000
@@ -30,20 +30,15 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 _SEEDS_PER_DOMAIN = 1000
 
 
-def domains_of(world: World) -> tuple[str, ...]:
-    """Domains that a version of the drawing has."""
-    return DOMAINS if world else DOMAINS[:1]
-
-
-def held_out_clips(folder: Path, *, per_domain: int, frames: int, side: int, world: World) -> list[Clip]:
-    """So many held-out clips of each domain of a world, drawn once into the folder; frames stay on disk."""
+def held_out_clips(folder: Path, *, per_domain: int, frames: int, side: int) -> list[Clip]:
+    """So many held-out clips of each domain, drawn once into the folder; frames stay on disk."""
     clips = []
-    for index, domain in enumerate(domains_of(world)):
+    for index, domain in enumerate(DOMAINS):
         size = DatasetSize(
             clips=per_domain, frames=frames, side=side, first_seed=HELD_OUT_SEED + index * _SEEDS_PER_DOMAIN,
-            held_out=True, motion="spoken", world=world, domains=(domain,),
+            held_out=True, motion="spoken", domains=(domain,),
         )  # fmt: skip
-        where = folder / f"world{world}_{side}_{frames}_{per_domain}_{domain}"
+        where = folder / f"{side}_{frames}_{per_domain}_{domain}"
         generate(where, size)
         data = load(where)
         rows = zip(data.frames, data.samples, data.mouth, data.pose, data.place, strict=True)
@@ -112,14 +107,11 @@ def refined(vae: CausalVAE, refiner: Path) -> CausalVAE:
     return changed.eval().requires_grad_(False)
 
 
-def cached_judges(
-    folder: Path, vae: CausalVAE, *, clips: int, side: int, world: World, syncnet: SyncNet | None
-) -> Judges:
-    """Judges for a codec and a world, trained once and kept in the folder."""
-    domains = domains_of(world)
-    path = folder / f"judges_{_fingerprint(vae)}_world{world}_{side}_{clips}.pt"
+def cached_judges(folder: Path, vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None) -> Judges:
+    """Judges for a codec, trained once and kept in the folder."""
+    path = folder / f"judges_{_fingerprint(vae)}_{side}_{clips}.pt"
     if not path.exists():
-        judges = make_judges(vae, clips=clips, side=side, world=world, domains=domains)
+        judges = make_judges(vae, clips=clips, side=side, domains=DOMAINS)
         folder.mkdir(parents=True, exist_ok=True)
         manifold = {"points": torch.from_numpy(judges.manifold.points), "limit": judges.manifold.limit}
         torch.save({"reader": judges.reader.state_dict(), **manifold}, path)

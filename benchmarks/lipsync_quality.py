@@ -29,7 +29,7 @@ from .mini_quality import Report, report_measures
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HELD_OUT_SEED = 95_000
-_EYES = (slice(0.36, 0.50), slice(0.2, 0.8))  # rows and columns of the drawn world's eyes, as shares
+_EYES = (slice(0.39, 0.52), slice(0.25, 0.75))  # rows and columns of the drawn world's eyes, as shares
 
 
 @dataclass(frozen=True)

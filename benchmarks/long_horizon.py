@@ -33,7 +33,7 @@ from ..training.picture_measures import colour_gap
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import load_codec_file
 from ..training.syncnet import load_syncnet
-from ..training.world.clips import FPS, SAMPLE_RATE, World, dubbed_frames, random_clip, random_speech
+from ..training.world.clips import FPS, SAMPLE_RATE, dubbed_frames, random_clip, random_speech
 from .held_out import HELD_OUT_SEED, SAMPLES_PER_FRAME, cached_judges
 from .mini_run import Timing, load, machine, open_session
 from .records import claim_folder, command_of, markdown_table, read_records, write_records
@@ -248,9 +248,6 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--window-frames", type=int, default=125, help="judged at a time")
     top.add_argument("--save-every", type=int, default=4, help="windows")
-    top.add_argument(
-        "--world", type=int, choices=(0, 1), default=1, help="version of the drawing of the portrait"
-    )
     top.add_argument("--judge-clips", type=int, default=32, help="clips that the judges learn from")
     top.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of student and decoder"
@@ -265,29 +262,25 @@ def measure_stream(given: argparse.Namespace) -> tuple[list[Window], float]:
     dtype, seconds = getattr(torch, given.dtype), max(given.marks)
     codec = load_codec_file(given.codec)
     side = open_student(given.student).profile.height
-    portrait = random_clip(
-        _STREAM_SEED, 5, side=side, held_out=True, motion="spoken", world=given.world
-    ).frames[0]
+    portrait = random_clip(_STREAM_SEED, 5, side=side, held_out=True, motion="spoken").frames[0]
     picture = torch.from_numpy(portrait).float()[None] / 255
     loaded = load(dtype=dtype, student_file=given.student, vae_file=given.codec, portrait=picture)
     syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = cached_judges(
-        given.runs, codec, clips=given.judge_clips, side=side, world=given.world, syncnet=syncnet
-    )
+    judges = cached_judges(given.runs, codec, clips=given.judge_clips, side=side, syncnet=syncnet)
     voice = speak(given.out / "voice.npz", seconds)
     session = open_session(loaded, torch.from_numpy(voice.samples)[None], SAMPLE_RATE, Timing())
     run = LongRun(given.out, session, StreamingDecoder(loaded.vae), window_frames=given.window_frames)
     with session:
         run.run(voice, portrait, judges, save_every=given.save_every)
-    return run.windows, reading_bound(voice, judges, side=side, world=given.world)
+    return run.windows, reading_bound(voice, judges, side=side)
 
 
-def reading_bound(voice: Voice, judges: Judges, *, side: int, world: World) -> float:
+def reading_bound(voice: Voice, judges: Judges, *, side: int) -> float:
     """Correlation that the reader finds on the drawn truth of the stream's first seconds: none can show more."""
     count = min(len(voice.mouth), _BOUND_SECONDS * FPS)
-    clip = random_clip(_STREAM_SEED, count, side=side, held_out=True, motion="spoken", world=world)
+    clip = random_clip(_STREAM_SEED, count, side=side, held_out=True, motion="spoken")
     mouth = voice.mouth[:count]
-    drawn = dubbed_frames(_STREAM_SEED, clip.pose, mouth, side=side, held_out=True, world=world)
+    drawn = dubbed_frames(_STREAM_SEED, clip.pose, mouth, side=side, held_out=True)
     return best_lag_correlation([judges.reader.read(drawn)[:, 0]], [mouth[:, 0]])[0]
 
 

@@ -24,9 +24,9 @@ from ..training.reader import FaceReader
 from ..training.sampling import Mini, load_mini, sample_frames
 from ..training.speech import SpeechSettings, make_bank, mean_correlation
 from ..training.syncnet import load_syncnet
-from ..training.world.clips import FPS, SAMPLE_RATE, random_clip, random_speech
-from ..training.world.face import NEUTRAL_MOUTH, Pose, draw_face
-from ..training.world.identity import random_identity
+from ..training.world.clips import FPS, SAMPLE_RATE, identity_of, random_clip, random_speech
+from ..training.world.portrait import REST, Portrait
+from ..training.world.pose import Pose
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HELD_OUT_SEED = 90_000
@@ -209,7 +209,7 @@ def report_recording(report: Report, mini: Mini, reader: FaceReader, path: Path,
 
 
 def _portrait(seed: int, side: int) -> np.ndarray:
-    return draw_face(random_identity(np.random.default_rng([seed, 1])), Pose(), NEUTRAL_MOUTH, side=side)
+    return Portrait(identity_of(seed, held_out=True), side=side).draw(Pose(), REST)
 
 
 def save_sheet(path: Path, cases: list[Case], *, columns: int = 10) -> None:

@@ -199,7 +199,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--text-guidance", type=float, default=1.0, help="of the teacher")
     top.add_argument("--latents", type=int, default=21, help="of a clip, whole chunks")
     top.add_argument("--per-domain", type=int, default=2, help="clips of each domain")
-    top.add_argument("--world", type=int, choices=(0, 1), default=1)
     top.add_argument("--judge-clips", type=int, default=48, help="clips that the judges learn from")
     top.add_argument(
         "--runs", type=Path, default=Path("runs/experiments"), help="held-out clips, judges, takes"
@@ -221,9 +220,8 @@ def measure_pair(
     takes = run_pair(mini, teacher, sampling, clips, latents=given.latents, kept=kept)
     syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
     judges = cached_judges(
-        given.runs, mini.vae, clips=given.judge_clips, side=mini.profile.height, world=given.world,
-        syncnet=syncnet,
-    )  # fmt: skip
+        given.runs, mini.vae, clips=given.judge_clips, side=mini.profile.height, syncnet=syncnet
+    )
     guided = f"audio {given.audio_guidance:g}, text {given.text_guidance:g}"
     results = []
     for who, steps, told in (
@@ -247,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         claim_folder(folder, about)
     frames = 4 * given.latents - 3
     clips = held_out_clips(
-        given.runs / "clips", per_domain=given.per_domain, frames=frames, side=mini.profile.height, world=given.world
-    )  # fmt: skip
+        given.runs / "clips", per_domain=given.per_domain, frames=frames, side=mini.profile.height
+    )
     takes, results, bound = measure_pair(given, mini, clips)
     write_records(given.out / "student_teacher.csv", Result, results)
     draw(takes, given.out / "student_teacher.png")

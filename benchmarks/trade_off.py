@@ -1,7 +1,7 @@
 """What audio guidance buys and costs along a teacher's trajectory, after the analysis of the Lip Forcing paper.
 
 Command: python -m talkstream.benchmarks.trade_off --teacher runs/v1_sft/sft
-         --codec training/weights/v1_codec.safetensors [--syncnet runs/syncnet/syncnet]
+         --codec assets/vae/talkstream_mini_vae.safetensors [--syncnet runs/syncnet/syncnet]
          [--out benchmarks/results/trade_off]
 The teacher goes unguided from noise to a clip in 50 Euler steps of a schedule with shift 5. At some of its steps its
 prediction of the clean clip is decoded and judged, as it is and guided by 4.5. Then the same with two Euler steps, one
@@ -323,7 +323,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--latents", type=int, default=9, help="of a window: as many as the teacher learnt on")
     top.add_argument("--per-domain", type=int, default=4, help="clips of each domain")
     top.add_argument("--side", type=int, default=128)
-    top.add_argument("--world", type=int, choices=(0, 1), default=1)
     top.add_argument("--judge-clips", type=int, default=48, help="clips that the judges learn from")
     top.add_argument("--seed", type=int, default=0, help="of the noise")
     top.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="held-out clips and judges")
@@ -339,13 +338,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     claim_folder(given.out, settings)
     frames = 4 * given.latents - 3
     vae = read_codec(given.codec)
-    clips = held_out_clips(
-        given.runs / "clips", per_domain=given.per_domain, frames=frames, side=given.side, world=given.world
-    )
+    clips = held_out_clips(given.runs / "clips", per_domain=given.per_domain, frames=frames, side=given.side)
     syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = cached_judges(
-        given.runs, vae, clips=given.judge_clips, side=given.side, world=given.world, syncnet=syncnet
-    )
+    judges = cached_judges(given.runs, vae, clips=given.judge_clips, side=given.side, syncnet=syncnet)
     teacher = Teacher(read_network(given.teacher, NETWORK).eval().requires_grad_(False), guidance=Guidance())
     probe = Probe(teacher, vae, clips, batch_of(clips, vae, latents=given.latents), judges)
     rows = measure_all(

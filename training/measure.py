@@ -17,7 +17,7 @@ from .sampling import decode_frames
 from .speech import mean_correlation
 from .sync_score import score_frames
 from .syncnet import SyncNet
-from .world.clips import World, random_clip
+from .world.clips import random_clip
 from .world.pose import POSE_NAMES
 
 _JUDGE_SEED = 70_000
@@ -135,7 +135,7 @@ def reconstruct(vae: CausalVAE, frames: np.ndarray) -> np.ndarray:
 
 
 def make_judges(
-    vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None = None, world: World = 0,
+    vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None = None,
     domains: tuple[str, ...] = ("speaking",),
 ) -> Judges:  # fmt: skip
     """A reader, and the limit of its errors, from true and reconstructed clips of training voices and new faces.
@@ -148,9 +148,7 @@ def make_judges(
         )
     frames, truth, place = [], [], []
     for index in range(clips):
-        clip = random_clip(
-            _JUDGE_SEED + index, _JUDGE_FRAMES, side=side, held_out=False, world=world, domains=domains
-        )
+        clip = random_clip(_JUDGE_SEED + index, _JUDGE_FRAMES, side=side, held_out=False, domains=domains)
         frames.append(np.concatenate([clip.frames, reconstruct(vae, clip.frames)]))
         truth.append(np.tile(shown_truth(clip.mouth, clip.pose[:, _EYES_OPEN]), (2, 1)))
         place.append(np.tile(clip.place, (2, 1)))

@@ -44,7 +44,7 @@ class SpeechSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_domains(self.domains, world=1)
+        check_domains(self.domains)
 
 
 @dataclass(frozen=True)

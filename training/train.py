@@ -1,6 +1,6 @@
-"""Run a recipe: python -m talkstream.training.train recipes/mini_codec.yaml
+"""Run a recipe: python -m talkstream.training.train recipes/codec.yaml
 
-On several GPUs: accelerate launch -m talkstream.training.train recipes/mini_codec.yaml
+On several GPUs: accelerate launch -m talkstream.training.train recipes/codec.yaml
 Every stage resumes from its last checkpoint; a stage whose budget is spent is passed over.
 """
 

@@ -34,7 +34,7 @@ def test_an_interrupted_stream_goes_on_as_if_it_had_not_been(tmp_path, monkeypat
     """
     monkeypatch.setattr(held_out, "make_judges", untrained_judges)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    given = ["--world", "0", "--marks", "1", "2", "--window-frames", "10", "--save-every", "2", "--dtype", "float32",
+    given = ["--marks", "1", "2", "--window-frames", "10", "--save-every", "2", "--dtype", "float32",
              "--runs", str(tmp_path / "runs"), "--out"]  # fmt: skip
     random = np.random.default_rng(0)
     mouth = random.random((50, 5)).astype(np.float32)

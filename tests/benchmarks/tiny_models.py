@@ -85,7 +85,7 @@ def write_clips(folder: Path, size: DatasetSize) -> None:
     (folder / "dataset.json").write_text(json.dumps(described), encoding="utf-8")
 
 
-def noise_clips(folder: Path, *, per_domain: int, frames: int, side: int, world: int) -> list[Clip]:
+def noise_clips(folder: Path, *, per_domain: int, frames: int, side: int) -> list[Clip]:
     """In place of held_out.held_out_clips: noise that says noise, one clip after another through the domains."""
     random = np.random.default_rng(0)
     place = np.tile(np.array([0.5, 0.71, 0.2, 0.12], np.float32), (frames, 1))

@@ -104,9 +104,9 @@ def test_the_echo_form_is_what_the_stage_rolls_out(recipe):
 def test_the_exported_file_says_what_the_student_was_trained_with(recipe):
     """A run without a sink, with history everywhere, on larger clips exports a profile that streams just so.
 
-    (The profile once said 96 pixels whatever the clips were.)
+    (The profile once had the form's size whatever the clips' was.)
     """
-    changed = replace(recipe, sink=0, history=(12,), data=replace(recipe.data, side=128))
+    changed = replace(recipe, sink=0, history=(12,), data=replace(recipe.data, side=160))
     stage = _build(changed)
     stages.export_results(changed, stage)
     with safe_open(changed.export_student, "pt") as file:
@@ -114,5 +114,5 @@ def test_the_exported_file_says_what_the_student_was_trained_with(recipe):
         bias = file.get_tensor("head.head.bias").unique().item()
     assert profile.cache_spec == stage.cache == replace(ECHO_CACHE, sink=0, history=(12,))
     assert (profile.sigmas, profile.cache_mode, bias) == (ECHO_SIGMAS, "per_step", 2.0)
-    assert (profile.width, profile.height) == (128, 128)
+    assert (profile.width, profile.height) == (160, 160)
     assert with_cache(mini_profile(), sink=None, history=None) == mini_profile()

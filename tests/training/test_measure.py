@@ -26,8 +26,9 @@ from talkstream.training.picture_measures import (
 )
 from talkstream.training.reader import ReaderSettings, shown_truth, train_reader
 from talkstream.training.syncnet import SyncNet, SyncNetConfig
-from talkstream.training.world.face import Pose, draw_face
-from talkstream.training.world.identity import random_identity
+from talkstream.training.world.person import random_person
+from talkstream.training.world.portrait import Portrait
+from talkstream.training.world.pose import Pose
 from talkstream.training.world.visemes import VISEMES, MouthShape
 
 SIDE = 64
@@ -36,7 +37,7 @@ SIDE = 64
 def _drawn(seed, *, count, x=0.0, eyes=1.0):
     """A person saying visemes at random, its head shifted by x: frames (F, H, W, 3), mouth (F, 5), eyes (F,)."""
     random = np.random.default_rng(seed)
-    who = random_identity(np.random.default_rng([seed, 9]))
+    portrait = Portrait(random_person(np.random.default_rng([seed, 9])), side=SIDE)
     shapes = np.array(list(VISEMES.values()), np.float32)
     share = random.random((count, 1), dtype=np.float32)
     first, second = random.integers(len(shapes), size=(2, count))
@@ -44,7 +45,7 @@ def _drawn(seed, *, count, x=0.0, eyes=1.0):
     lids = np.full(count, eyes, np.float32)
     lids[10::20] = lids[11::20] = 0.0
     frames = [
-        draw_face(who, Pose(x=x, eyes_open=lid), MouthShape(*row), side=SIDE)
+        portrait.draw(Pose(x=x, eyes_open=lid), MouthShape(*row))
         for lid, row in zip(lids.tolist(), mouth.tolist(), strict=True)
     ]
     return np.stack(frames), mouth, lids

@@ -77,14 +77,14 @@ def test_rare_sentences_are_full_of_rare_sounds():
 
 def test_domains_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match="expected some of speaking, singing, profile, rare"):
-        DatasetSize(clips=1, frames=5, side=32, world=1, domains=("dancing",))
-    with pytest.raises(ValueError, match="set world to 1"):
-        DatasetSize(clips=1, frames=5, side=32, domains=("singing",))
+        DatasetSize(clips=1, frames=5, side=32, domains=("dancing",))
+    with pytest.raises(ValueError, match="domains are \\[\\]"):
+        DatasetSize(clips=1, frames=5, side=32, domains=())
 
 
 @needs_espeak
 def test_a_data_set_holds_its_domains_and_what_is_true_of_every_frame(tmp_path):
-    size = DatasetSize(clips=10, frames=9, side=32, world=1, domains=DOMAINS, motion="spoken")
+    size = DatasetSize(clips=10, frames=9, side=32, domains=DOMAINS, motion="spoken")
     generate(tmp_path, size, workers=1)
     data = load(tmp_path)
     assert data.pose.shape == (10, 9, len(POSE_NAMES)) and data.place.shape == (10, 9, 4)

@@ -1,4 +1,4 @@
-"""Head, eyes and brows of version 1 through a clip: sway, nods, turns, blinks, and feeling by the voice's energy."""
+"""Head, eyes and brows through a clip: sway, nods, turns, blinks, and feeling by the voice's energy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 from .blinks import pause_blinks, random_blinks
 from .pose import POSE_NAMES
 
-_BLINK = (0.5, 0.0, 0.0, 0.35, 0.8)  # openness of the eyes, frame by frame
 DOMAINS = ("speaking", "singing", "profile", "rare")
 
 
@@ -28,7 +27,7 @@ def free_acting(random: np.random.Generator, frames: int, domain: str, *, fps: i
     }
     return _poses(
         x=0.018 * sway["x"], y=0.008 * sway["y"], tilt=0.05 * sway["tilt"],
-        eyes_open=random_blinks(random, frames, _BLINK, fps=fps),
+        eyes_open=random_blinks(random, frames, fps=fps),
         brow=np.clip(sway["brow"], 0, 1), gaze=0.7 * sway["gaze"], yaw=_turns(random, seconds, domain),
         pitch=0.07 * sway["pitch"], smile=np.clip(0.25 + 0.6 * sway["smile"], 0, 1),
     )  # fmt: skip
@@ -54,7 +53,7 @@ def spoken_acting(
     return _poses(
         x=0.011 * sway["x"] * lively, y=0.003 * sway["y"] + 0.010 * stress,
         tilt=0.026 * sway["tilt"] * lively + 0.05 * rhythm,
-        eyes_open=pause_blinks(mouth, _BLINK) * (1 + 0.13 * feeling), brow=np.clip(0.9 * stress + 0.6 * feeling, 0, 1),
+        eyes_open=pause_blinks(mouth) * (1 + 0.13 * feeling), brow=np.clip(0.9 * stress + 0.6 * feeling, 0, 1),
         gaze=0.4 * sway["gaze"], yaw=_turns(random, seconds, domain),
         pitch=0.025 * sway["pitch"] + 0.13 * stress - 0.05 * feeling, smile=np.clip(0.12 + 0.75 * feeling, 0, 1),
     )  # fmt: skip

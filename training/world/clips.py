@@ -8,7 +8,6 @@ from typing import Literal
 import librosa
 import numpy as np
 
-from . import version0
 from .acting import DOMAINS, free_acting, loudness, spoken_acting
 from .person import Person, random_person
 from .portrait import Portrait
@@ -22,8 +21,7 @@ from .voices import Speech, Voice, random_voice, speak
 FPS = 25
 SAMPLE_RATE = 16000
 Motion = Literal["free", "spoken"]
-World = Literal[0, 1]
-_VERSION1 = 1  # keeps the generators of version 1 apart from those of version 0
+_WORLD = 1  # of every clip's generator: another number, and all clips are other ones
 
 
 @dataclass(frozen=True)
@@ -77,18 +75,16 @@ def _utterance(random: np.random.Generator, voice: Voice, domain: str, *, held_o
 
 
 def random_clip(
-    seed: int, frames: int, *, side: int, held_out: bool, motion: Motion = "free", world: World = 0,
+    seed: int, frames: int, *, side: int, held_out: bool, motion: Motion = "free",
     domains: tuple[str, ...] = ("speaking",),
 ) -> Clip:  # fmt: skip
     """Draw, speak and animate one clip; held-out clips never share a seed, a sentence or a voice with others.
 
     The seed fixes face, words, voice, motion and which of the domains the clip belongs to; espeak-ng itself repeats its
-    timings to a few milliseconds only. world: which version of the drawing; version 0 only speaks.
+    timings to a few milliseconds only.
     """
-    check_domains(domains, world)
-    if world == 0:
-        return _clip_of_version0(seed, frames, side=side, held_out=held_out, motion=motion)
-    random = np.random.default_rng([seed, int(held_out), _VERSION1])
+    check_domains(domains)
+    random = np.random.default_rng([seed, int(held_out), _WORLD])
     portrait = Portrait(random_person(random), side=side)  # first, as in identity_of
     domain = str(random.choice(domains))
     lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
@@ -106,38 +102,21 @@ def _pictures(portrait: Portrait, mouth: np.ndarray, pose: np.ndarray) -> np.nda
     return np.stack([portrait.draw(Pose(*where), MouthShape(*shape)) for where, shape in rows])
 
 
-def _clip_of_version0(seed: int, frames: int, *, side: int, held_out: bool, motion: Motion) -> Clip:
-    random = np.random.default_rng([seed, int(held_out)])
-    who = version0.random_identity(random)
-    lead = None if random.random() < 0.8 else -random.uniform(0.3, 1.5)
-    samples, mouth = random_speech(random, frames, held_out=held_out, lead_seconds=lead)
-    pose = version0.poses(random, mouth, free=motion == "free", fps=FPS)
-    drawn = version0.pictures(who, mouth, pose, side=side)
-    return Clip(drawn, samples, mouth, pose, version0.places(who, pose), "speaking")
-
-
-def dubbed_frames(
-    seed: int, pose: np.ndarray, dub: np.ndarray, *, side: int, held_out: bool, world: World = 0
-) -> np.ndarray:
+def dubbed_frames(seed: int, pose: np.ndarray, dub: np.ndarray, *, side: int, held_out: bool) -> np.ndarray:
     """The clip of a seed with another mouth: the same face, head and eyes -> (F, H, W, 3) uint8.
 
     pose: (F, P) of random_clip(seed, ...); dub: (F, 5), the mouth that is drawn instead of its own.
     """
-    if world == 0:
-        who = version0.random_identity(np.random.default_rng([seed, int(held_out)]))
-        return version0.pictures(who, dub, pose, side=side)
     return _pictures(Portrait(identity_of(seed, held_out=held_out), side=side), dub, pose)
 
 
 def identity_of(seed: int, *, held_out: bool) -> Person:
-    """Who a clip of version 1 shows."""
-    return random_person(np.random.default_rng([seed, int(held_out), _VERSION1]))
+    """Who a clip shows."""
+    return random_person(np.random.default_rng([seed, int(held_out), _WORLD]))
 
 
-def check_domains(domains: tuple[str, ...], world: int) -> None:
-    """Raise ValueError for domains that do not exist, for none, and for others than speaking in version 0."""
+def check_domains(domains: tuple[str, ...]) -> None:
+    """Raise ValueError for domains that do not exist, and for none."""
     unknown = sorted(set(domains) - set(DOMAINS))
     if unknown or not domains:
         raise ValueError(f"domains are {list(domains)}; expected some of {', '.join(DOMAINS)}")
-    if world == 0 and set(domains) != {"speaking"}:
-        raise ValueError(f"domains are {list(domains)} in world 0; it only has speaking: set world to 1")

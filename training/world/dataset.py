@@ -1,6 +1,6 @@
 """A folder of drawn clips: generated once in parallel, then read through memory maps.
 
-Command: python -m talkstream.training.world.dataset OUT --clips 560 --frames 81 --side 96
+Command: python -m talkstream.training.world.dataset OUT --clips 560 --frames 81 --side 128
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .acting import DOMAINS
-from .clips import FPS, SAMPLE_RATE, Clip, Motion, World, check_domains, dubbed_frames, random_clip
+from .clips import FPS, SAMPLE_RATE, Clip, Motion, check_domains, dubbed_frames, random_clip
 from .pose import POSE_NAMES
 
 
@@ -27,7 +27,7 @@ class DatasetSize:
     """How much is drawn: clips, frames of each, side in pixels, first seed, whether it is held out, and whether
     heads and eyes move freely or with the speech.
 
-    world: version of the drawing. domains: what clips are of, some of DOMAINS; each clip draws one of them.
+    domains: what clips are of, some of DOMAINS; each clip draws one of them.
     """
 
     clips: int
@@ -36,11 +36,10 @@ class DatasetSize:
     first_seed: int = 0
     held_out: bool = False
     motion: Motion = "free"
-    world: World = 0
     domains: tuple[str, ...] = ("speaking",)
 
     def __post_init__(self) -> None:
-        check_domains(self.domains, self.world)
+        check_domains(self.domains)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _clips(size: DatasetSize, workers: int) -> Iterator[Clip]:
     seeds = range(size.first_seed, size.first_seed + size.clips)
     draw = partial(
         random_clip, frames=size.frames, side=size.side, held_out=size.held_out, motion=size.motion,
-        world=size.world, domains=size.domains,
+        domains=size.domains,
     )  # fmt: skip
     with _pool(workers) as pool:
         yield from pool.map(draw, seeds, chunksize=4)
@@ -112,7 +111,7 @@ def generate_dubbed(folder: Path, source: Path, *, workers: int = 2) -> None:
         )
     dub = np.roll(own.mouth, -1, axis=0)
     frames = _empty_frames(folder, size)
-    draw = partial(dubbed_frames, side=size.side, held_out=size.held_out, world=size.world)
+    draw = partial(dubbed_frames, side=size.side, held_out=size.held_out)
     seeds = range(size.first_seed, size.first_seed + size.clips)
     with _pool(workers) as pool:
         for index, drawn in enumerate(pool.map(draw, seeds, own.pose, dub, chunksize=4)):
@@ -166,11 +165,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=560)
     parser.add_argument("--frames", type=int, default=81)
-    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--motion", choices=("free", "spoken"), default="free")
-    parser.add_argument("--world", type=int, choices=(0, 1), default=0)
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=["speaking"])
     given = vars(parser.parse_args())
     given["domains"] = tuple(given["domains"])

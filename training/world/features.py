@@ -1,4 +1,4 @@
-"""Eyes, brows, nose and cheeks of version 1."""
+"""Eyes, brows, nose and cheeks."""
 
 from __future__ import annotations
 

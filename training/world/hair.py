@@ -1,4 +1,4 @@
-"""Hair of version 1: what hangs behind the head, the cap on the skull, and locks before the ears."""
+"""Hair: what hangs behind the head, the cap on the skull, and locks before the ears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mouth of version 1: lips with volume, rows of teeth, a tongue, and the box that holds it at its widest."""
+"""The mouth: lips with volume, rows of teeth, a tongue, and the box that holds it at its widest."""
 
 from __future__ import annotations
 

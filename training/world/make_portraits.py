@@ -1,4 +1,4 @@
-"""Candidates for shipped portraits in version 1, and sheets to judge its drawing by.
+"""Candidates for shipped portraits, and sheets to judge the drawing by.
 
 Command: python -m talkstream.training.world.make_portraits FOLDER [--seeds 90103 90107 ...]
 """
@@ -24,6 +24,11 @@ _SMILE = 0.35
 
 def _mouth(viseme: str) -> MouthShape:
     return MouthShape(*VISEMES[viseme])
+
+
+def portrait_picture(seed: int) -> np.ndarray:
+    """The person of a held-out seed, as of random_clip, looking ahead: (512, 512, 3) uint8."""
+    return Portrait(identity_of(seed, held_out=True), side=_SIDE).draw(Pose(smile=_SMILE), REST)
 
 
 def sheet_row(portrait: Portrait) -> np.ndarray:
@@ -52,10 +57,8 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in given.seeds:
-        who = identity_of(seed, held_out=True)
-        picture = Portrait(who, side=_SIDE).draw(Pose(smile=_SMILE), REST)
-        Image.fromarray(picture).save(given.folder / f"{seed}.png", optimize=True)
-        rows.append(sheet_row(Portrait(who, side=_SHEET_SIDE)))
+        Image.fromarray(portrait_picture(seed)).save(given.folder / f"{seed}.png", optimize=True)
+        rows.append(sheet_row(Portrait(identity_of(seed, held_out=True), side=_SHEET_SIDE)))
     Image.fromarray(np.concatenate(rows)).save(given.folder / "sheet.png")
 
 

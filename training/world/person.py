@@ -1,4 +1,4 @@
-"""Who is drawn in version 1: style, light, colours, proportions, hair, clothes and what is worn."""
+"""Who is drawn: style, light, colours, proportions, hair, clothes and what is worn."""
 
 from __future__ import annotations
 

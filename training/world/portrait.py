@@ -1,8 +1,9 @@
-"""Drawing a person of version 1 in any pose and with any mouth."""
+"""Drawing a person in any pose and with any mouth."""
 
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from .dress import backdrop, draw_neck, shoulders
 from .features import draw_brows, draw_cheeks, draw_contour, draw_eyes, draw_nose
@@ -24,16 +25,18 @@ _PIVOT_Y = 0.86
 class Portrait:
     """One person, with everything that does not move painted once.
 
-    Raises ValueError for a side that is not a multiple of 16.
+    behind: what is behind the person in place of its own backdrop, (H, W, 3) uint8 of any size. Raises ValueError for a
+    side that is not a multiple of 16.
     """
 
-    def __init__(self, who: Person, *, side: int) -> None:
+    def __init__(self, who: Person, *, side: int, behind: np.ndarray | None = None) -> None:
         if side <= 0 or side % 16:
             raise ValueError(f"side is {side}; expected a multiple of 16, such as 96 or 128")
         self.who, self.side = who, side
         self._pixels = side * SUPERSAMPLING
-        still, body = backdrop(who, side), shoulders(who, side)
-        self._backdrop, self._body_top = still, body.getbbox()[1]
+        self._backdrop = backdrop(who, side) if behind is None else self._fitted(behind)
+        body = shoulders(who, side)
+        self._body_top = body.getbbox()[1]
         self._body = body.crop((0, self._body_top, body.width, body.height))
         random = np.random.default_rng(who.grain)
         w, h = who.shape.width, who.shape.height
@@ -77,6 +80,9 @@ class Portrait:
         """The mouth's box in this pose: centre x, y and half width, half height, as fractions of the side."""
         surface, head = self._posed(pose, jaw=JAW_DROP)
         return mouth_place(surface, self.who, head)
+
+    def _fitted(self, picture: np.ndarray) -> Image.Image:
+        return Image.fromarray(picture).resize((self._pixels, self._pixels), Image.Resampling.BICUBIC)
 
     def _posed(self, pose: Pose, *, jaw: float) -> tuple[Surface, Head]:
         x, y = _CENTRE[0] + pose.x - 0.035 * pose.yaw, _CENTRE[1] + pose.y

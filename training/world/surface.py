@@ -1,4 +1,4 @@
-"""A drawing surface for version 1: filled, stroked, translucent, soft and clipped shapes in picture fractions."""
+"""A drawing surface: filled, stroked, translucent, soft and clipped shapes in picture fractions."""
 
 from __future__ import annotations
 
