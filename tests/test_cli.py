@@ -46,7 +46,7 @@ def pictures(path) -> np.ndarray:
 def test_make_writes_the_voice_length_in_frames_with_its_own_sound(files, capsys):
     assert run(files, "whole.mp4") == 0
     assert capsys.readouterr().out.strip() == str(files / "whole.mp4")
-    assert pictures(files / "whole.mp4").shape == (28, 96, 96, 3)  # 1.1 s at 25 fps is 27.5 frames
+    assert pictures(files / "whole.mp4").shape == (28, 128, 128, 3)  # 1.1 s at 25 fps is 27.5 frames
     with av.open(str(files / "whole.mp4")) as container:
         sound = container.streams.audio[0]
         assert (sound.rate, sound.layout.nb_channels) == (RATE, 2)

@@ -17,7 +17,7 @@ NETWORK = WanConfig(
     audio_in=FRAMES_PER_LATENT * SPEECH.width,
 )  # fmt: skip
 SIGMAS = (1.0, 0.833333, 0.0)
-SIDE = 96
+SIDE = 128
 
 
 def mini_profile() -> StudentProfile:
@@ -31,7 +31,7 @@ def mini_profile() -> StudentProfile:
             mel=MelProfile(**asdict(MEL)),
         ),
         sigmas=SIGMAS, fps_num=25, width=SIDE, height=SIDE, chunk=3, history=3, sink=3,
-        sink_rule="before_window", text="null", licence="Apache-2.0", source="trained by training/recipes/mini_*.yaml",
+        sink_rule="before_window", text="null", licence="Apache-2.0", source="trained by training/recipes/distil.yaml",
     )  # fmt: skip
 
 

@@ -17,5 +17,5 @@ def lipsync_profile() -> StudentProfile:
         name="talkstream_mini_lipsync",
         clamp_first_latent=False,
         first_mask_bit=1,
-        source="trained by training/recipes/mini_lipsync.yaml",
+        source="trained by training/recipes/lipsync.yaml",
     )

@@ -14,8 +14,8 @@ from talkstream.training.world.make_video import FACE_BOX, FPS, FRAMES, HEIGHT, 
 def test_the_crop_of_the_box_is_the_person():
     """Within a pixel: the drawn square, squeezed to 3:4 in the video, is a square again in the crop."""
     x, y, width, height = FACE_BOX
-    matrix = aligned_square(points_in_box(np.array([x, y, x + width, y + height])), side=96)
-    corners = inverse(matrix) @ np.array([[-0.5, -0.5, 1.0], [95.5, 95.5, 1.0]]).T + 0.5
+    matrix = aligned_square(points_in_box(np.array([x, y, x + width, y + height])), side=128)
+    corners = inverse(matrix) @ np.array([[-0.5, -0.5, 1.0], [127.5, 127.5, 1.0]]).T + 0.5
     left, top, wide, high = PERSON
     assert corners.T.ravel() == pytest.approx([left, top, left + wide, top + high], abs=1.0)
 

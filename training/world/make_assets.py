@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .face import NEUTRAL_MOUTH, Pose, draw_face
-from .identity import random_identity
+from .make_portraits import portrait_picture
 from .voices import Voice, speak
 
-_SIDE = 512
-# name: seed of the identity; held-out seeds, as in random_clip(..., held_out=True)
-PORTRAITS = {"ruby": 90_003, "hazel": 90_005, "omar": 90_011, "theo": 90_012, "nina": 90_014, "iris": 90_019}
+# name: seed of the person; held-out seeds, as in random_clip(..., held_out=True)
+PORTRAITS = {"ruby": 90_141, "hazel": 90_145, "omar": 90_102, "theo": 90_146, "nina": 90_176, "iris": 90_195}
 SENTENCES = {
     "hello": (
         "Hello! I am a small drawing, and I can speak. Please give me your voice, and watch my mouth move.",
@@ -48,9 +46,8 @@ def main() -> None:
     for name in ("portraits", "sentences"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name, seed in PORTRAITS.items():
-        who = random_identity(np.random.default_rng([seed, 1]))
-        picture = draw_face(who, Pose(), NEUTRAL_MOUTH, side=_SIDE)
-        Image.fromarray(picture).save(folder / "portraits" / f"{name}.png", optimize=True)
+        picture = Image.fromarray(portrait_picture(seed))
+        picture.save(folder / "portraits" / f"{name}.png", optimize=True)
     for name, (text, voice) in SENTENCES.items():
         speech = speak(text, voice)
         quiet = np.zeros(speech.sample_rate * 3 // 10, np.float32)
