@@ -10,8 +10,8 @@ import torch
 from ..streaming.colour import lab_of_rgb
 
 _HEAD = (slice(0.04, 0.58), slice(0.15, 0.85))  # rows and columns of hair, brow and eyes, as shares; no mouth
-_BESIDE = 0.10  # strips at both sides, down to the shoulders, that no head reaches
-_SHOULDERS = 0.60
+_BESIDE = 0.06  # strips at both sides, down to the shoulders, that hair and heads hardly ever reach
+_SHOULDERS = 0.50
 _PLACE_WEIGHT = 0.5  # a thing moved by half a picture counts as a quarter of black to white
 _DIRECTIONS = 24
 
