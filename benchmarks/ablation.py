@@ -24,7 +24,7 @@ import torch
 
 from ..training.config import Recipe, load_recipe
 from ..training.export import export_codec
-from ..training.measure import Judges, reconstruct
+from ..training.measure import JUDGE_CLIPS, Judges, reconstruct
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import load_codec_file, load_mini, sample_frames
 from ..training.stages import read_codec
@@ -317,7 +317,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--per-domain", type=int, default=2, help="held-out clips of each domain")
     top.add_argument("--stream-frames", type=int, default=501, help="of each held-out clip")
     top.add_argument("--stretch-frames", type=int, default=125, help="judged at its start and at its end")
-    top.add_argument("--judge-clips", type=int, default=48, help="clips that the judges learn from")
+    top.add_argument("--judge-clips", type=int, default=JUDGE_CLIPS, help="clips that the judges learn from")
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     top.add_argument("--runs", type=Path, default=Path("runs/ablation"), help="trainings and students")
     top.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation"), help="a folder")

@@ -35,10 +35,11 @@ _EYES = (slice(0.39, 0.52), slice(0.25, 0.75))  # rows and columns of the drawn 
 @dataclass(frozen=True)
 class Dub:
     """A held-out video, the mouth it had, and the same with a new voice: as it is drawn, as the codec shows that, as
-    the student makes it, and its picture put into the video. samples: the new voice.
+    the student makes it, and its picture put into the video. samples: the new voice. place: of the mouth, in all four.
     """
 
     samples: np.ndarray
+    place: np.ndarray
     source: np.ndarray
     old_mouth: np.ndarray
     truth: np.ndarray
@@ -63,15 +64,15 @@ def make_dubs(mini: Mini, *, count: int, frames: int, side: int) -> list[Dub]:
         voice = clips[(index + 1) % count]
         truth = dubbed_frames(seed, clip.pose, voice.mouth, side=side, held_out=True)
         generated = dub_frames(mini, voice.samples.astype(np.float32), clip.frames, seed=index)
-        dubs.append(Dub(voice.samples, clip.frames, clip.mouth, truth, voice.mouth, reconstruct(mini.vae, truth),
-                        generated, paste(generated, clip.frames)))  # fmt: skip
+        dubs.append(Dub(voice.samples, clip.place, clip.frames, clip.mouth, truth, voice.mouth,
+                        reconstruct(mini.vae, truth), generated, paste(generated, clip.frames)))  # fmt: skip
     return dubs
 
 
 def report_sync(report: Report, dubs: list[Dub], reader: FaceReader) -> None:
     """How the mouth, as read from the pixels, follows the new voice, and how little the old one."""
     names = ("truth", "reconstructed", "pasted")
-    read = {name: [reader.read(getattr(dub, name)) for dub in dubs] for name in names}
+    read = {name: [reader.read(getattr(dub, name), dub.place) for dub in dubs] for name in names}
     for column, label in enumerate(("open", "width", "round")):
         wanted = [dub.mouth[:, column] for dub in dubs]
         raw, codec, student = (
@@ -94,10 +95,11 @@ def subjects_of(dubs: list[Dub], name: str) -> list[Subject]:
     """A field of the dubs as clips to be judged."""
     return [
         Subject(
-            getattr(d, name), d.samples, d.mouth, portrait=d.truth[0], like=d.reconstructed, truth=d.truth
+            getattr(d, name), d.samples, d.mouth, portrait=d.truth[0], like=d.reconstructed, truth=d.truth,
+            place=d.place,
         )
         for d in dubs
-    ]
+    ]  # fmt: skip
 
 
 def report_pictures(report: Report, dubs: list[Dub]) -> None:
@@ -125,7 +127,8 @@ def report_silence(report: Report, mini: Mini, reader: FaceReader, dubs: list[Du
         for dub in dubs[:3]:
             count = len(dub.source) * SAMPLE_RATE // FPS
             samples = (level * random.standard_normal(count)).astype(np.float32)
-            openings.append(reader.read(paste(dub_frames(mini, samples, dub.source), dub.source))[:, 0])
+            pasted = paste(dub_frames(mini, samples, dub.source), dub.source)
+            openings.append(reader.read(pasted, dub.place)[:, 0])
         opening = np.concatenate(openings)
         report.add(f"mouth in {label}: mean opening", float(opening.mean()))
         report.add(f"mouth in {label}: amplitude (deviation)", float(opening.std()), "< 0.15")
@@ -158,7 +161,7 @@ def main() -> None:
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
     syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = make_judges(mini.vae, clips=32, side=side, syncnet=syncnet)
+    judges = make_judges(mini.vae, side=side, syncnet=syncnet)
     reader = judges.reader
     dubs = make_dubs(mini, count=given.cases, frames=125, side=side)
     report_sync(report, dubs, reader)

@@ -27,7 +27,7 @@ from ..model_loaders.build import open_student
 from ..networks.causal_vae import denormalise_latents
 from ..streaming.decoder import StreamingDecoder
 from ..streaming.session import StreamSession
-from ..training.measure import Judges, Subject, measure
+from ..training.measure import JUDGE_CLIPS, Judges, Subject, measure
 from ..training.mouth_measures import best_lag_correlation
 from ..training.picture_measures import colour_gap
 from ..training.plots import Curve, Plot, draw_sheet
@@ -248,7 +248,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--window-frames", type=int, default=125, help="judged at a time")
     top.add_argument("--save-every", type=int, default=4, help="windows")
-    top.add_argument("--judge-clips", type=int, default=32, help="clips that the judges learn from")
+    top.add_argument("--judge-clips", type=int, default=JUDGE_CLIPS, help="clips that the judges learn from")
     top.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of student and decoder"
     )

@@ -244,7 +244,7 @@ def main() -> None:
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
     syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = make_judges(mini.vae, clips=32, side=side, syncnet=syncnet)
+    judges = make_judges(mini.vae, side=side, syncnet=syncnet)
     reader = judges.reader
     cases = make_cases(mini, count=given.cases, frames=125, side=side)
     report_codec(report, cases)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..networks.causal_vae import CausalVAE
 from ..samplers.guidance import Guidance
-from ..training.measure import Measures
+from ..training.measure import JUDGE_CLIPS, Measures
 from ..training.mini import NETWORK
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import Mini, decode_frames, load_mini, portrait_condition, sample_latents
@@ -199,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--text-guidance", type=float, default=1.0, help="of the teacher")
     top.add_argument("--latents", type=int, default=21, help="of a clip, whole chunks")
     top.add_argument("--per-domain", type=int, default=2, help="clips of each domain")
-    top.add_argument("--judge-clips", type=int, default=48, help="clips that the judges learn from")
+    top.add_argument("--judge-clips", type=int, default=JUDGE_CLIPS, help="clips that the judges learn from")
     top.add_argument(
         "--runs", type=Path, default=Path("runs/experiments"), help="held-out clips, judges, takes"
     )

@@ -26,7 +26,7 @@ from ..samplers.flow_matching import velocity_from_x0
 from ..samplers.guidance import Guidance
 from ..samplers.schedule import Schedule, shifted_sigmas
 from ..training.data import Batch
-from ..training.measure import Judges
+from ..training.measure import JUDGE_CLIPS, Judges
 from ..training.mini import NETWORK
 from ..training.picture_measures import psnr_of
 from ..training.plots import Curve, Plot, draw_sheet
@@ -323,7 +323,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--latents", type=int, default=9, help="of a window: as many as the teacher learnt on")
     top.add_argument("--per-domain", type=int, default=4, help="clips of each domain")
     top.add_argument("--side", type=int, default=128)
-    top.add_argument("--judge-clips", type=int, default=48, help="clips that the judges learn from")
+    top.add_argument("--judge-clips", type=int, default=JUDGE_CLIPS, help="clips that the judges learn from")
     top.add_argument("--seed", type=int, default=0, help="of the noise")
     top.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="held-out clips and judges")
     top.add_argument("--out", type=Path, default=Path("benchmarks/results/trade_off"), help="a folder")

@@ -20,8 +20,9 @@ from .syncnet import SyncNet
 from .world.clips import random_clip
 from .world.pose import POSE_NAMES
 
+JUDGE_CLIPS = 96
 _JUDGE_SEED = 70_000
-_JUDGE_FRAMES = 61
+_JUDGE_FRAMES = 25  # many faces teach more than long clips
 _IDENTITY_EVERY = 5
 _EYES_OPEN = POSE_NAMES.index("eyes_open")
 
@@ -32,7 +33,8 @@ class Subject:
 
     samples: its speech at 16 kHz. mouth: the true mouth (F, 5). portrait: (H, W, 3) uint8. like: pictures as sharp as
     the codec can make them, at best its own of the truth. truth: the same frames as drawn, only where head and eyes
-    are the clip's own too (lip sync, the codec alone). place: mouth boxes (F, 4) if known.
+    are the clip's own too (lip sync, the codec alone). place: its mouth boxes (F, 4), where they are known; a student
+    that moves the head itself has none.
     """
 
     frames: np.ndarray
@@ -41,6 +43,7 @@ class Subject:
     portrait: np.ndarray
     like: np.ndarray
     truth: np.ndarray | None = None
+    place: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,13 @@ def measure(subjects: list[Subject], judges: Judges) -> Measures:
     """Judge a set of clips. Raises ValueError for an empty set."""
     if not subjects:
         raise ValueError("there is no clip to measure; give at least one")
-    read = [judges.reader.read(s.frames) for s in subjects]
+    boxes = [judges.reader.find(s.frames) if s.place is None else s.place for s in subjects]
+    read = [judges.reader.read(s.frames, box) for s, box in zip(subjects, boxes, strict=True)]
     (r_open, lag), (r_width, _), (r_round, _) = (
         best_lag_correlation([r[:, column] for r in read], [s.mouth[:, column] for s in subjects])
         for column in range(len(READ_NAMES))
     )
-    confidence, distance, offset = _sync(subjects, judges)
+    confidence, distance, offset = _sync(subjects, boxes, judges)
     aligned = [psnr_of(s.frames, s.truth) for s in subjects if s.truth is not None]
     return Measures(
         sync_c=confidence, sync_d=distance, offset_frames=offset,
@@ -106,11 +110,13 @@ def measure(subjects: list[Subject], judges: Judges) -> Measures:
     )  # fmt: skip
 
 
-def _sync(subjects: list[Subject], judges: Judges) -> tuple[float, float, float] | tuple[None, None, None]:
+def _sync(
+    subjects: list[Subject], boxes: list[np.ndarray], judges: Judges
+) -> tuple[float, float, float] | tuple[None, None, None]:
     if judges.syncnet is None:
         return None, None, None
     scores = [
-        score_frames(judges.syncnet, s.frames, s.samples, judges.reader.find(s.frames)) for s in subjects
+        score_frames(judges.syncnet, s.frames, s.samples, box) for s, box in zip(subjects, boxes, strict=True)
     ]
     columns = zip(*((s.confidence, s.distance, abs(s.offset)) for s in scores), strict=True)
     return tuple(float(np.mean(column)) for column in columns)
@@ -135,7 +141,7 @@ def reconstruct(vae: CausalVAE, frames: np.ndarray) -> np.ndarray:
 
 
 def make_judges(
-    vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None = None,
+    vae: CausalVAE, *, side: int, clips: int = JUDGE_CLIPS, syncnet: SyncNet | None = None,
     domains: tuple[str, ...] = ("speaking",),
 ) -> Judges:  # fmt: skip
     """A reader, and the limit of its errors, from true and reconstructed clips of training voices and new faces.

@@ -57,7 +57,7 @@ def judges():
     frames = np.concatenate([c[0] for c in clips])
     truth = np.concatenate([shown_truth(c[1], c[2]) for c in clips])
     place = np.tile([0.5, 0.71, 0.2, 0.1], (len(frames), 1))
-    reader = train_reader(frames, truth, ReaderSettings(steps=80, batch=64), place=place)
+    reader = train_reader(frames, truth, ReaderSettings(steps=150, batch=32), place=place)
     return Judges(reader, MouthManifold.fit(truth, reader.read(frames)))
 
 
@@ -89,6 +89,14 @@ def test_mouths_are_found_and_read_where_the_head_went(judges):
     assert np.abs(found[:, 0] - 0.56).max() < 0.03 and abs(found[:, 0].mean() - 0.56) < 0.015
     assert abs(judges.reader.find(middle)[:, 0].mean() - 0.5) < 0.015
     assert np.corrcoef(judges.reader.read(moved)[:, 0], mouth[:, 0])[0, 1] > 0.8
+
+
+def test_mouths_are_read_where_they_are_said_to_be(judges):
+    """The true box reads as well as the found one; a box beside the mouth does not."""
+    good = _subject(0)
+    true, beside = (np.tile(np.float32([x, 0.71, 0.2, 0.1]), (40, 1)) for x in (0.5, 0.9))
+    found, told, misled = (measure([replace(good, place=p)], judges).r_open for p in (None, true, beside))
+    assert told > 0.8 and abs(told - found) < 0.1 and misled < told - 0.2
 
 
 def test_what_is_spoilt_shows_in_its_measure(judges):
