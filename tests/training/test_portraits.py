@@ -46,6 +46,15 @@ def test_drawing_leaves_nothing_behind_for_the_next_frame():
     assert np.array_equal(portrait.draw(Pose(), REST), before)
 
 
+def test_another_wall_can_stand_behind_a_person():
+    wall = np.full((20, 30, 3), (10, 200, 30), np.uint8)
+    own, moved = (
+        Portrait(_person(4), side=SIDE, behind=behind).draw(Pose(), REST) for behind in (None, wall)
+    )
+    assert (moved[:4, :4] == wall[0, 0]).all() and not (own[:4, :4] == wall[0, 0]).all()
+    assert np.array_equal(moved[60:100, 50:78], own[60:100, 50:78])
+
+
 @pytest.mark.parametrize("side", [0, 100, -16])
 def test_sides_that_the_codec_cannot_take_are_refused(side):
     with pytest.raises(ValueError, match="multiple of 16"):
