@@ -221,19 +221,20 @@ def _speech_encoder(shapes: Mapping[str, tuple[int, ...]], profile: StudentProfi
     """The student's own speech encoder, widths from its tensors, look-ahead from its profile."""
     if not any(_is_encoder(name) for name in shapes):
         return None
-    first, last = (_SPEECH_ENCODER + name for name in ("conv1.weight", "conv3.weight"))
+    first, last = (_SPEECH_ENCODER + name for name in ("conv1.weight", "out.weight"))
     for name in (first, last):
         if len(shapes.get(name, ())) != 3:
             raise ValueError(f"the speech encoder has no {name} of three axes; export the file again")
-    width, bins, _ = shapes[first]
+    (hidden, bins, _), (width, _, _) = shapes[first], shapes[last]
     promised = (profile.speech.feature_width, profile.speech.mel.bins if profile.speech.mel else bins)
     if (width, bins) != promised:
         raise ValueError(
             f"the speech encoder makes {width} features of {bins} mel bins, its profile says {promised[0]} of "
             f"{promised[1]}; export the file again"
         )
+    blocks = sum(name.startswith(_SPEECH_ENCODER) and name.endswith(".mix.weight") for name in shapes)
     config = SpeechEncoderConfig(
-        bins=bins, width=width, ahead_mel=mel_ahead(profile.speech), taps=shapes[last][2]
+        bins=bins, width=width, hidden=hidden, blocks=blocks, ahead_mel=mel_ahead(profile.speech)
     )
     return SpeechEncoder(config)
 

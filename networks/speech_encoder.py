@@ -1,4 +1,4 @@
-"""Mel frames -> one speech feature per video frame: four convolutions, two of them strided, over a fixed window."""
+"""Mel frames -> one speech feature per video frame: two strided convolutions, then residual blocks, a fixed window."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 MEL_PER_FRAME = 4  # mel frames (10 ms) per video frame (40 ms)
 _FRAME_WINDOW_MEL = 16  # mel frames under one value of the second convolution
-_LAST_TAPS = 5  # video frames that the last convolution spans
+_BLOCK_TAPS = 5  # video frames that a residual block spans
 
 
 @dataclass(frozen=True)
 class SpeechEncoderConfig:
     """Widths and look-ahead; the past is what remains of the receptive field.
 
-    taps: video frames (40 ms) that the third convolution spans.
+    width: of a feature. hidden: of the layers before it. blocks: residual blocks at the rate of the video.
     """
 
     bins: int = 40
     width: int = 128
+    hidden: int = 192
+    blocks: int = 4
     ahead_mel: int = 24
-    taps: int = 9
 
     def __post_init__(self) -> None:
         if not 0 <= self.ahead_mel <= self.window_mel - MEL_PER_FRAME:
@@ -35,7 +36,7 @@ class SpeechEncoderConfig:
     @property
     def window_mel(self) -> int:
         """Mel frames that one feature depends on."""
-        return _FRAME_WINDOW_MEL + (self.taps + _LAST_TAPS - 2) * MEL_PER_FRAME
+        return _FRAME_WINDOW_MEL + self.blocks * (_BLOCK_TAPS - 1) * MEL_PER_FRAME
 
     @property
     def past_mel(self) -> int:
@@ -50,16 +51,30 @@ class SpeechState:
     mel: Tensor
 
 
+class ResidualBlock(nn.Module):
+    """A convolution over video frames and a mixing of channels, added to the middle of what it has seen."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(width, width, _BLOCK_TAPS)
+        self.mix = nn.Conv1d(width, width, 1)
+
+    def forward(self, x_BCA: Tensor) -> Tensor:
+        """(B, width, A) -> (B, width, A - 4)."""
+        edge = _BLOCK_TAPS // 2
+        return x_BCA[:, :, edge:-edge] + self.mix(F.gelu(self.conv(x_BCA)))
+
+
 class SpeechEncoder(nn.Module):
     """Small convolutional encoder at a total stride of four mel frames."""
 
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv1d(config.bins, config.width, 6, stride=2)
-        self.conv2 = nn.Conv1d(config.width, config.width, 6, stride=2)
-        self.conv3 = nn.Conv1d(config.width, config.width, config.taps)
-        self.conv4 = nn.Conv1d(config.width, config.width, _LAST_TAPS)
+        self.conv1 = nn.Conv1d(config.bins, config.hidden, 6, stride=2)
+        self.conv2 = nn.Conv1d(config.hidden, config.hidden, 6, stride=2)
+        self.blocks = nn.ModuleList(ResidualBlock(config.hidden) for _ in range(config.blocks))
+        self.out = nn.Conv1d(config.hidden, config.width, 1)
 
     def init_state(self, batch: int = 1) -> SpeechState:
         """State of a stream that has heard nothing; silence before it is zeros."""
@@ -84,5 +99,6 @@ class SpeechEncoder(nn.Module):
     def _convolve(self, mel_BMA: Tensor) -> Tensor:
         x = F.gelu(self.conv1(mel_BMA))
         x = F.gelu(self.conv2(x))
-        x = F.gelu(self.conv3(x))
-        return self.conv4(x).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.out(x).transpose(1, 2)

@@ -96,12 +96,13 @@ def test_student_says_what_it_is_and_why(tmp_path):
 def mini_file(tmp_path, **changes):
     """A student with a speech encoder of its own: 40 mel bins, width 16, 12 mel frames (120 ms) of look-ahead."""
     encoder = {
-        "speech_encoder.conv1.weight": (16, 40, 6),
-        "speech_encoder.conv2.weight": (16, 16, 6),
-        "speech_encoder.conv3.weight": (16, 16, 9),
-        "speech_encoder.conv4.weight": (16, 16, 5),
+        "speech_encoder.conv1.weight": (24, 40, 6),
+        "speech_encoder.conv2.weight": (24, 24, 6),
+        "speech_encoder.blocks.0.conv.weight": (24, 24, 5),
+        "speech_encoder.blocks.0.mix.weight": (24, 24, 1),
+        "speech_encoder.out.weight": (16, 24, 1),
     }
-    encoder |= {name.replace("weight", "bias"): (16,) for name in encoder}
+    encoder |= {name.replace("weight", "bias"): shape[:1] for name, shape in encoder.items()}
     layout = layouts.student(dim=128, ffn_dim=64, layers=6, in_dim=33, text_dim=32, audio_in=4 * 16)
     layout |= encoder | changes
     speech = SpeechProfile("mel", 1, 16, ahead_seconds=0.12, mel=MelProfile(bins=40))
@@ -115,9 +116,9 @@ def test_own_speech_encoder_is_built_from_its_tensors_and_profile(tmp_path):
     student = open_student(path)
     assert student.signature.own_speech_encoder and student.profile.name == "mini"
     modules = build_audio_modules(student.audio_tensors(), student.profile)
-    assert modules.speech_encoder.config == SpeechEncoderConfig(bins=40, width=16, ahead_mel=12, taps=9)
+    assert modules.speech_encoder.config == SpeechEncoderConfig(bins=40, width=16, hidden=24, blocks=1, ahead_mel=12)
     stored = load_file(str(path))
-    direct = SpeechEncoder(SpeechEncoderConfig(bins=40, width=16, ahead_mel=12, taps=9))
+    direct = SpeechEncoder(SpeechEncoderConfig(bins=40, width=16, hidden=24, blocks=1, ahead_mel=12))
     direct.load_state_dict({n[15:]: t for n, t in stored.items() if n.startswith("speech_encoder.")})
     mel = torch.randn(1, 36, 40)
     assert torch.equal(modules.speech_encoder(mel), direct(mel))
@@ -132,11 +133,12 @@ def test_speech_encoder_is_accounted_too(tmp_path):
     assert "no speech_encoder.conv1.weight" in refusal(
         mini_file(tmp_path, **{"speech_encoder.conv1.weight": None})
     )
-    fewer = {"speech_encoder.conv1.weight": (16, 32, 6)}
+    fewer = {"speech_encoder.conv1.weight": (24, 32, 6)}
     assert "makes 16 features of 32 mel bins, its profile says 16 of 40" in refusal(
         mini_file(tmp_path, **fewer)
     )
-    all_lost = {f"speech_encoder.conv{i}.{part}": None for i in (1, 2, 3, 4) for part in ("weight", "bias")}
+    names = SpeechEncoder(SpeechEncoderConfig(blocks=1)).state_dict(prefix="speech_encoder.")
+    all_lost = dict.fromkeys(names)
     assert "needs the student's own speech encoder" in refusal(mini_file(tmp_path, **all_lost))
 
 

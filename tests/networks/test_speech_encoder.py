@@ -7,7 +7,7 @@ import torch
 
 from talkstream.networks.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
-CONFIG = SpeechEncoderConfig(bins=5, width=8, ahead_mel=12, taps=9)
+CONFIG = SpeechEncoderConfig(bins=5, width=8, hidden=12, blocks=2, ahead_mel=12)
 
 
 @pytest.fixture
@@ -50,5 +50,5 @@ def test_sessions_are_independent(encoder):
 
 
 def test_refuses_a_look_ahead_beyond_its_window():
-    with pytest.raises(ValueError, match="ahead_mel is 61"):
-        SpeechEncoderConfig(ahead_mel=61, taps=9)
+    with pytest.raises(ValueError, match="ahead_mel is 45"):
+        SpeechEncoderConfig(blocks=2, ahead_mel=45)

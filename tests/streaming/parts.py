@@ -60,7 +60,9 @@ class Student:
             self.model = WanModel(config)
             for parameter in self.model.parameters():
                 torch.nn.init.normal_(parameter, std=0.2)
-            self.encoder = SpeechEncoder(SpeechEncoderConfig(bins=20, width=WIDTH, ahead_mel=12, taps=9))
+            self.encoder = SpeechEncoder(
+                SpeechEncoderConfig(bins=20, width=WIDTH, hidden=WIDTH, blocks=2, ahead_mel=12)
+            )
             self.picture_BCTHW = torch.randn(1, 16, 1, 4, 4)
         self.model.requires_grad_(False)
         self.encoder.requires_grad_(False)
