@@ -116,7 +116,9 @@ def test_own_speech_encoder_is_built_from_its_tensors_and_profile(tmp_path):
     student = open_student(path)
     assert student.signature.own_speech_encoder and student.profile.name == "mini"
     modules = build_audio_modules(student.audio_tensors(), student.profile)
-    assert modules.speech_encoder.config == SpeechEncoderConfig(bins=40, width=16, hidden=24, blocks=1, ahead_mel=12)
+    assert modules.speech_encoder.config == SpeechEncoderConfig(
+        bins=40, width=16, hidden=24, blocks=1, ahead_mel=12
+    )
     stored = load_file(str(path))
     direct = SpeechEncoder(SpeechEncoderConfig(bins=40, width=16, hidden=24, blocks=1, ahead_mel=12))
     direct.load_state_dict({n[15:]: t for n, t in stored.items() if n.startswith("speech_encoder.")})
