@@ -28,7 +28,6 @@ from ..training.measure import JUDGE_CLIPS, Judges, reconstruct
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import load_codec_file, load_mini, sample_frames
 from ..training.stages import read_codec
-from ..training.syncnet import load_syncnet
 from ..training.train import find_recipe, run
 from ..training.world.clips import FPS, Clip
 from .ablation_rows import FULL, ROWS, Group, Row, changed_recipe, rows_of
@@ -348,10 +347,9 @@ def open_bench(given: argparse.Namespace, rows: Sequence[Row]) -> Bench:
     clips = held_out_clips(
         given.runs / "clips", per_domain=given.per_domain, frames=given.stream_frames, side=side
     )
-    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
     judges = cached_judges(
         given.runs, load_codec_file(codec_file), clips=given.judge_clips, side=side,
-        syncnet=syncnet,
+        syncnet=given.syncnet,
     )  # fmt: skip
     initialisation, refiner = (load_recipe(find_recipe(p)) for p in (given.init_recipe, given.refiner_recipe))
     return Bench(

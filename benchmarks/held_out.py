@@ -19,8 +19,8 @@ from ..training.data import Batch, encode_normalised
 from ..training.measure import Judges, Measures, Subject, make_judges, measure
 from ..training.mini import MEL
 from ..training.mouth_measures import MouthManifold
-from ..training.reader import FaceReader
-from ..training.syncnet import SyncNet
+from ..training.reader import FaceReader, ReaderSettings
+from ..training.syncnet import load_syncnet
 from ..training.world.acting import DOMAINS
 from ..training.world.clips import FPS, SAMPLE_RATE, Clip
 from ..training.world.dataset import DatasetSize, generate, load
@@ -107,11 +107,12 @@ def refined(vae: CausalVAE, refiner: Path) -> CausalVAE:
     return changed.eval().requires_grad_(False)
 
 
-def cached_judges(folder: Path, vae: CausalVAE, *, clips: int, side: int, syncnet: SyncNet | None) -> Judges:
-    """Judges for a codec, trained once and kept in the folder."""
+def cached_judges(folder: Path, vae: CausalVAE, *, clips: int, side: int, syncnet: Path | None) -> Judges:
+    """Judges for a codec, trained once and kept in the folder. syncnet: folder of a finished syncnet stage."""
+    scores_sync = None if syncnet is None else load_syncnet(syncnet)  # first: it may not be there
     path = folder / f"judges_{_fingerprint(vae)}_{side}_{clips}.pt"
     if not path.exists():
-        judges = make_judges(vae, clips=clips, side=side, domains=DOMAINS)
+        judges = make_judges(vae, clips=clips, side=side)
         folder.mkdir(parents=True, exist_ok=True)
         manifold = {"points": torch.from_numpy(judges.manifold.points), "limit": judges.manifold.limit}
         torch.save({"reader": judges.reader.state_dict(), **manifold}, path)
@@ -119,11 +120,12 @@ def cached_judges(folder: Path, vae: CausalVAE, *, clips: int, side: int, syncne
     reader = FaceReader()
     reader.load_state_dict(kept["reader"])
     manifold = MouthManifold(kept["points"].numpy(), kept["limit"])
-    return Judges(reader.requires_grad_(False), manifold, syncnet)
+    return Judges(reader.requires_grad_(False), manifold, scores_sync)
 
 
 def _fingerprint(vae: CausalVAE) -> str:
-    digest = hashlib.sha256()
+    """Of the codec's weights, and of the reader's form: another one is trained anew."""
+    digest = hashlib.sha256(f"{FaceReader()} {ReaderSettings()}".encode())
     for tensor in vae.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from ..streaming.mouth_mask import MouthMask
-from ..training.measure import Subject, make_judges, measure, reconstruct
+from ..training.measure import JUDGE_CLIPS, Subject, measure, reconstruct
 from ..training.mouth_measures import amplitude, best_lag_correlation
 from ..training.picture_measures import psnr_of
 from ..training.reader import FaceReader
 from ..training.sampling import Mini, dub_frames, load_mini
-from ..training.syncnet import load_syncnet
 from ..training.world.clips import FPS, SAMPLE_RATE, dubbed_frames, random_clip
+from .held_out import cached_judges
 from .mini_quality import Report, report_measures
 
 _ASSETS = Path(__file__).parents[1] / "assets"
@@ -156,12 +156,15 @@ def main() -> None:
     parser.add_argument(
         "--syncnet", type=Path, help="folder of a finished syncnet stage, for Sync-C and Sync-D"
     )
+    parser.add_argument(
+        "--judge-clips", type=int, default=JUDGE_CLIPS, help="clips that the judges learn from"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="judges")
     parser.add_argument("--out", type=Path, help="markdown file; a contact sheet is saved beside it")
     given = parser.parse_args()
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
-    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = make_judges(mini.vae, side=side, syncnet=syncnet)
+    judges = cached_judges(given.runs, mini.vae, clips=given.judge_clips, side=side, syncnet=given.syncnet)
     reader = judges.reader
     dubs = make_dubs(mini, count=given.cases, frames=125, side=side)
     report_sync(report, dubs, reader)

@@ -32,7 +32,6 @@ from ..training.mouth_measures import best_lag_correlation
 from ..training.picture_measures import colour_gap
 from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import load_codec_file
-from ..training.syncnet import load_syncnet
 from ..training.world.clips import FPS, SAMPLE_RATE, dubbed_frames, random_clip, random_speech
 from .held_out import HELD_OUT_SEED, SAMPLES_PER_FRAME, cached_judges
 from .mini_run import Timing, load, machine, open_session
@@ -265,8 +264,7 @@ def measure_stream(given: argparse.Namespace) -> tuple[list[Window], float]:
     portrait = random_clip(_STREAM_SEED, 5, side=side, held_out=True, motion="spoken").frames[0]
     picture = torch.from_numpy(portrait).float()[None] / 255
     loaded = load(dtype=dtype, student_file=given.student, vae_file=given.codec, portrait=picture)
-    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = cached_judges(given.runs, codec, clips=given.judge_clips, side=side, syncnet=syncnet)
+    judges = cached_judges(given.runs, codec, clips=given.judge_clips, side=side, syncnet=given.syncnet)
     voice = speak(given.out / "voice.npz", seconds)
     session = open_session(loaded, torch.from_numpy(voice.samples)[None], SAMPLE_RATE, Timing())
     run = LongRun(given.out, session, StreamingDecoder(loaded.vae), window_frames=given.window_frames)

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..training.measure import Measures, Subject, make_judges, measure, reconstruct
+from ..training.measure import JUDGE_CLIPS, Measures, Subject, measure, reconstruct
 from ..training.mini import MEL
 from ..training.mouth_measures import amplitude, best_lag_correlation
 from ..training.picture_measures import background_gaps, identity_gaps, psnr_of
 from ..training.reader import FaceReader
 from ..training.sampling import Mini, load_mini, sample_frames
 from ..training.speech import SpeechSettings, make_bank, mean_correlation
-from ..training.syncnet import load_syncnet
 from ..training.world.clips import FPS, SAMPLE_RATE, identity_of, random_clip, random_speech
 from ..training.world.portrait import REST, Portrait
 from ..training.world.pose import Pose
+from .held_out import cached_judges
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HELD_OUT_SEED = 90_000
@@ -239,12 +239,15 @@ def main() -> None:
     parser.add_argument(
         "--syncnet", type=Path, help="folder of a finished syncnet stage, for Sync-C and Sync-D"
     )
+    parser.add_argument(
+        "--judge-clips", type=int, default=JUDGE_CLIPS, help="clips that the judges learn from"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="judges")
     parser.add_argument("--out", type=Path, help="markdown file; a contact sheet is saved beside it")
     given = parser.parse_args()
     mini = load_mini(given.student, given.codec)
     side, report = mini.profile.height, Report()
-    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = make_judges(mini.vae, side=side, syncnet=syncnet)
+    judges = cached_judges(given.runs, mini.vae, clips=given.judge_clips, side=side, syncnet=given.syncnet)
     reader = judges.reader
     cases = make_cases(mini, count=given.cases, frames=125, side=side)
     report_codec(report, cases)

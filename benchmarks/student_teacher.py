@@ -29,7 +29,6 @@ from ..training.plots import Curve, Plot, draw_sheet
 from ..training.sampling import Mini, decode_frames, load_mini, portrait_condition, sample_latents
 from ..training.stages import read_network
 from ..training.student import TrainableStudent
-from ..training.syncnet import load_syncnet
 from ..training.teacher_sampling import Teacher, TeacherSampling, sample_window
 from ..training.world.clips import Clip
 from .held_out import batch_of, bound_sentence, cached_judges, held_out_clips, measure_clips
@@ -218,9 +217,8 @@ def measure_pair(
     guidance = Guidance(text=sampling.text_guidance, audio=sampling.audio_guidance)
     teacher = Teacher(read_network(given.teacher, NETWORK).eval().requires_grad_(False), guidance=guidance)
     takes = run_pair(mini, teacher, sampling, clips, latents=given.latents, kept=kept)
-    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
     judges = cached_judges(
-        given.runs, mini.vae, clips=given.judge_clips, side=mini.profile.height, syncnet=syncnet
+        given.runs, mini.vae, clips=given.judge_clips, side=mini.profile.height, syncnet=given.syncnet
     )
     guided = f"audio {given.audio_guidance:g}, text {given.text_guidance:g}"
     results = []

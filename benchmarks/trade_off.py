@@ -33,7 +33,6 @@ from ..training.plots import Curve, Plot, draw_sheet
 from ..training.prediction import Predictions, predict_both
 from ..training.sampling import decode_frames
 from ..training.stages import read_codec, read_network
-from ..training.syncnet import load_syncnet
 from ..training.teacher_sampling import Teacher, sample_window
 from ..training.world.clips import Clip
 from .held_out import batch_of, bound_sentence, cached_judges, held_out_clips, measure_clips
@@ -339,8 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     frames = 4 * given.latents - 3
     vae = read_codec(given.codec)
     clips = held_out_clips(given.runs / "clips", per_domain=given.per_domain, frames=frames, side=given.side)
-    syncnet = None if given.syncnet is None else load_syncnet(given.syncnet)
-    judges = cached_judges(given.runs, vae, clips=given.judge_clips, side=given.side, syncnet=syncnet)
+    judges = cached_judges(given.runs, vae, clips=given.judge_clips, side=given.side, syncnet=given.syncnet)
     teacher = Teacher(read_network(given.teacher, NETWORK).eval().requires_grad_(False), guidance=Guidance())
     probe = Probe(teacher, vae, clips, batch_of(clips, vae, latents=given.latents), judges)
     rows = measure_all(

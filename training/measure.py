@@ -17,6 +17,7 @@ from .sampling import decode_frames
 from .speech import mean_correlation
 from .sync_score import score_frames
 from .syncnet import SyncNet
+from .world.acting import DOMAINS
 from .world.clips import random_clip
 from .world.pose import POSE_NAMES
 
@@ -140,11 +141,9 @@ def reconstruct(vae: CausalVAE, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(list(decode_frames(vae, latents)))
 
 
-def make_judges(
-    vae: CausalVAE, *, side: int, clips: int = JUDGE_CLIPS, syncnet: SyncNet | None = None,
-    domains: tuple[str, ...] = ("speaking",),
-) -> Judges:  # fmt: skip
-    """A reader, and the limit of its errors, from true and reconstructed clips of training voices and new faces.
+def make_judges(vae: CausalVAE, *, side: int, clips: int = JUDGE_CLIPS) -> Judges:
+    """A reader, and the limit of its errors, from true and reconstructed clips of training voices and new faces in all
+    domains; no SyncNet.
 
     The last quarter of the clips sets the limit, the others train. Raises ValueError below 2 clips.
     """
@@ -154,7 +153,7 @@ def make_judges(
         )
     frames, truth, place = [], [], []
     for index in range(clips):
-        clip = random_clip(_JUDGE_SEED + index, _JUDGE_FRAMES, side=side, held_out=False, domains=domains)
+        clip = random_clip(_JUDGE_SEED + index, _JUDGE_FRAMES, side=side, held_out=False, domains=DOMAINS)
         frames.append(np.concatenate([clip.frames, reconstruct(vae, clip.frames)]))
         truth.append(np.tile(shown_truth(clip.mouth, clip.pose[:, _EYES_OPEN]), (2, 1)))
         place.append(np.tile(clip.place, (2, 1)))
@@ -163,4 +162,4 @@ def make_judges(
         np.concatenate(frames[:train]), np.concatenate(truth[:train]), place=np.concatenate(place[:train])
     )
     read = [reader.read(half) for f in frames[train:] for half in np.split(f, 2)]
-    return Judges(reader, MouthManifold.fit(np.concatenate(truth), np.concatenate(read)), syncnet)
+    return Judges(reader, MouthManifold.fit(np.concatenate(truth), np.concatenate(read)))
