@@ -25,75 +25,36 @@ import torch
 from ..training.config import Recipe, load_recipe
 from ..training.export import export_codec
 from ..training.measure import JUDGE_CLIPS, Judges, reconstruct
-from ..training.plots import Curve, Plot, draw_sheet
+from ..training.metrics import read_rows
 from ..training.sampling import load_codec_file, load_mini, sample_frames
 from ..training.stages import read_codec
 from ..training.train import find_recipe, run
 from ..training.world.clips import FPS, Clip
+from .ablation_page import BOUNDS, Score, draw, report
 from .ablation_rows import FULL, ROWS, Group, Row, changed_recipe, rows_of
 from .held_out import cached_judges, held_out_clips, measure_clips, refined
-from .mini_run import machine
-from .records import claim_folder, command_of, markdown_table, read_records, write_records
-from .spread import Goal, difference, spread
+from .needs import require_stages, stages_of
+from .records import claim_folder, command_of, read_records, write_records
 
 _SHARED = ("train_latents.npz", "held_out_latents.npz", "train_trajectories.npz", "held_out_trajectories.npz")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Score:
-    """What one student of one row showed on the first or the last seconds of the held-out streams.
-
-    Measures as in training.measure.Measures, sharpness over that of the drawn clips.
-    """
-
-    row: str
-    seed: int
-    stretch: str
-    sync_c: float | None
-    r_open: float
-    sharpness: float
-    identity: float
-    mouth_outside: float
-    background: float
-
-
-@dataclass(frozen=True)
-class Column:
-    """A measure of the table: field of Score, its head, what is good, digits."""
-
-    name: str
-    title: str
-    goal: Goal
-    digits: int
-
-
-COLUMNS = (
-    Column("sync_c", "Sync-C ↑", "high", 2),
-    Column("r_open", "true mouth r ↑", "high", 3),
-    Column("sharpness", "image: sharpness → 1", "one", 2),
-    Column("identity", "identity: distance ↓", "low", 4),
-    Column("mouth_outside", "anatomy: impossible mouths ↓", "low", 3),
-    Column("background", "background: distance ↓", "low", 4),
-)
-BOUNDS = {"drawn": "(drawn clips)", "codec": "(codec alone)"}
-STRETCHES = {"first": "the first seconds", "last": "the last seconds"}
-
-
-@dataclass(frozen=True)
 class Bench:
     """What all rows share: recipes by group, budgets, folders, clips, judges.
 
-    first_seed: whose full student the decoder is refined for.
+    first_seed: whose full student the decoder is refined for. steps: updates of every training, in place of seconds
+    where it is not 0.
     """
 
     recipes: dict[Group, Recipe]
     initialisation: Recipe
     refiner: Recipe
     seconds: float
-    gpu_steps: int
     init_seconds: float
     refiner_seconds: float
+    steps: int
     first_seed: int
     runs: Path
     device: torch.device
@@ -114,10 +75,11 @@ def train_student(bench: Bench, row: Row, seed: int) -> Path:
     folder = bench.runs / row.group
     _lend(bench.recipes[row.group].folder, folder)
     recipe = _with_budget(
-        replace(recipe, folder=folder, export_student=file), seconds=bench.seconds, gpu_steps=bench.gpu_steps
+        replace(recipe, folder=folder, export_student=file), seconds=bench.seconds, steps=bench.steps
     )
     log.info("training row %s, seed %d", row.name, seed)
     run(recipe, device=bench.device)
+    require_learning(row, recipe, file)
     if not row.is_full:  # a refiner starts from a full row's checkpoint; the others' would fill the disk
         (folder / recipe.stages[-1].folder / "training.pt").unlink()
     return file
@@ -138,7 +100,7 @@ def refine_decoder(bench: Bench) -> Path:
         start=bench.runs / full.group / f"{full.name}_{bench.first_seed}",
     )  # fmt: skip
     log.info("refining the decoder")
-    run(_with_budget(recipe, seconds=bench.refiner_seconds, gpu_steps=bench.gpu_steps), device=bench.device)
+    run(_with_budget(recipe, seconds=bench.refiner_seconds, steps=bench.steps), device=bench.device)
     return file
 
 
@@ -153,18 +115,28 @@ def _initialise(bench: Bench, history: tuple[int, ...]) -> Path:
     _lend(recipe.folder, folder)
     recipe = replace(recipe, folder=folder, history=history)
     log.info("initialising layers with a history of %s", history)
-    run(_with_budget(recipe, seconds=bench.init_seconds, gpu_steps=bench.gpu_steps), device=bench.device)
+    run(_with_budget(recipe, seconds=bench.init_seconds, steps=bench.steps), device=bench.device)
     (last / "finished").touch()
     return last
 
 
-def _with_budget(recipe: Recipe, *, seconds: float, gpu_steps: int) -> Recipe:
-    """Every stage of a recipe at this budget."""
-    parts = [
-        replace(p, cpu=replace(p.cpu, seconds=seconds, steps=0), gpu=replace(p.gpu, seconds=0.0, steps=gpu_steps))
-        for p in recipe.stages
-    ]  # fmt: skip
+def _with_budget(recipe: Recipe, *, seconds: float, steps: int) -> Recipe:
+    """Every stage of a recipe at this budget: steps, or seconds where there are none."""
+    size = {"seconds": 0.0 if steps else seconds, "steps": steps}
+    parts = [replace(p, cpu=replace(p.cpu, **size), gpu=replace(p.gpu, **size)) for p in recipe.stages]
     return replace(recipe, stages=tuple(parts))
+
+
+def require_learning(row: Row, recipe: Recipe, file: Path) -> None:
+    """Remove a student that no update has reached. Raises ValueError for it: it is where it started."""
+    part = recipe.stages[-1]
+    steps = int(read_rows(recipe.folder / part.folder / "metrics.csv")[-1]["step"])
+    if steps <= part.settings.critic_warmup:
+        file.unlink()
+        raise ValueError(
+            f"row {row.name} came to {steps} steps, and its student learns from step {part.settings.critic_warmup + 1} "
+            "on (critic_warmup); raise --seconds or --steps, or lower critic_warmup in the recipe"
+        )
 
 
 def _lend(source: Path, target: Path) -> None:
@@ -229,82 +201,15 @@ def run_rows(bench: Bench, rows: Sequence[Row], seeds: Sequence[int], table: Pat
     return scores
 
 
-def _values(scores: Sequence[Score], row: str, stretch: str, column: Column) -> list[float]:
-    """One number per seed; none where it was not measured."""
-    found = [getattr(s, column.name) for s in scores if (s.row, s.stretch) == (row, stretch)]
-    return [value for value in found if value is not None]
-
-
-def table_of(scores: Sequence[Score], group: Group, stretch: str) -> str:
-    """Mean and spread over seeds of a group's rows, then what they can reach at best."""
-    body = []
-    titles = {row.name: row.title for row in ROWS if row.group == group} | BOUNDS
-    for name, title in titles.items():
-        columns = [_values(scores, name, stretch, column) for column in COLUMNS]
-        if any(columns):
-            cells = [spread(v).text(c.digits) if v else "" for v, c in zip(columns, COLUMNS, strict=True)]
-            seeds = "" if name in BOUNDS else str(max(len(v) for v in columns))
-            body.append([title, *cells, seeds])
-    return markdown_table(["row", *(column.title for column in COLUMNS), "seeds"], body)
-
-
-def verdicts(scores: Sequence[Score], row: Row, stretch: str) -> str:
-    """One sentence on what the part that a row leaves out brings, from difference against spread."""
-    told: dict[str, list[str]] = {}
-    for column in COLUMNS:
-        full, without = (_values(scores, name, stretch, column) for name in (FULL[row.group], row.name))
-        if full and without:
-            mark = "*" if column.name in row.buys else ""
-            told.setdefault(difference(full, without, goal=column.goal).verdict, []).append(
-                column.title.rstrip(" ↑↓→1") + mark
-            )
-    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in told.items()]
-    return f"- **{row.title}**, {STRETCHES[stretch]}: the part {'; '.join(parts)}."
-
-
-def report(scores: Sequence[Score], *, command: str, clips: int, about: str) -> str:
-    """The page: both groups' tables on both stretches, then what each part brings."""
-    lines = [
-        "# Ablation", "", f"{machine()}.", "", f"Command: `{command}`.", "",
-        f"{clips} held-out clips of all domains, {about}. Mean ± sample deviation over seeds. A part helps or hurts "
-        "where its difference is at least two standard errors; with one seed nothing is claimed. A star marks what the "
-        "part is said to improve.", "", "![rows](ablation.png)", "",
-    ]  # fmt: skip
-    for group, title in (("echo", "EchoTorrent's form"), ("lip", "Lip Forcing's form")):
-        rows = [row for row in ROWS if row.group == group and any(s.row == row.name for s in scores)]
-        if not rows:
-            continue
-        lines += [f"## {title}", ""]
-        for stretch, words in STRETCHES.items():
-            lines += [f"On {words} of each stream:", "", table_of(scores, group, stretch)]
-        lines += [verdicts(scores, r, s) for r in rows if not r.is_full for s in STRETCHES]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def draw(scores: Sequence[Score], path: Path) -> None:
-    """A plot per measure: rows along x in the table's order, both stretches."""
-    rows = [row for row in ROWS if any(s.row == row.name for s in scores)]
-    plots = []
-    for column in COLUMNS:
-        curves = []
-        for stretch, words in STRETCHES.items():
-            values = [_values(scores, row.name, stretch, column) for row in rows]
-            places = [i + 1 for i, v in enumerate(values) if v]
-            curves.append(Curve(words, places, [spread(v).mean for v in values if v], markers=True))
-        if curves[0].points:
-            plots.append(Plot(column.title, "row of the tables, from above", "", tuple(curves)))
-    draw_sheet(plots).save(path)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--rows", nargs="+", default=[row.name for row in ROWS], help="by name; all of them")
     top.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2],
                      help="the first one's full student is what the decoder is refined for")  # fmt: skip
-    top.add_argument("--seconds", type=float, default=600.0, help="of each row's training on a CPU")
-    top.add_argument("--gpu-steps", type=int, default=2000, help="of each row's training on a GPU")
+    top.add_argument("--seconds", type=float, default=600.0, help="of each row's training")
+    top.add_argument("--steps", type=int,
+                     help="of every training, in place of seconds; 2000 on a GPU")  # fmt: skip
     top.add_argument("--init-seconds", type=float, default=600.0,
                      help="of each stage of an initialisation of a row's own")  # fmt: skip
     top.add_argument("--echo-recipe", type=Path, default=Path("recipes/distil_echo.yaml"))
@@ -335,10 +240,28 @@ def check_lengths(given: argparse.Namespace) -> None:
         )
 
 
-def open_bench(given: argparse.Namespace, rows: Sequence[Row]) -> Bench:
-    """Recipes, clips and judges from the command line."""
+def read_recipes(
+    given: argparse.Namespace, rows: Sequence[Row]
+) -> tuple[dict[Group, Recipe], Recipe, Recipe]:
+    """The distillations by group, the initialisation, the refiner. Raises FileNotFoundError for what must be trained
+    before.
+    """
     paths = {"echo": given.echo_recipe, "lip": given.lip_recipe}
     recipes = {row.group: load_recipe(find_recipe(paths[row.group])) for row in rows}
+    initialisation, refiner = (load_recipe(find_recipe(p)) for p in (given.init_recipe, given.refiner_recipe))
+    needed = [folder for recipe in recipes.values() for folder in stages_of(recipe)]
+    if any(row.history is not None for row in rows):
+        needed += stages_of(initialisation)
+    if any(row.refined for row in rows):
+        needed += stages_of(replace(refiner, start=None))
+    require_stages(needed)
+    return recipes, initialisation, refiner
+
+
+def open_bench(
+    given: argparse.Namespace, recipes: dict[Group, Recipe], initialisation: Recipe, refiner: Recipe
+) -> Bench:
+    """Clips and judges from the command line, beside the recipes."""
     first = next(iter(recipes.values()))
     side = first.held_out.side
     codec_file = given.runs / "codec.safetensors"
@@ -351,9 +274,8 @@ def open_bench(given: argparse.Namespace, rows: Sequence[Row]) -> Bench:
         given.runs, load_codec_file(codec_file), clips=given.judge_clips, side=side,
         syncnet=given.syncnet,
     )  # fmt: skip
-    initialisation, refiner = (load_recipe(find_recipe(p)) for p in (given.init_recipe, given.refiner_recipe))
     return Bench(
-        recipes, initialisation, refiner, given.seconds, given.gpu_steps, given.init_seconds, given.refiner_seconds,
+        recipes, initialisation, refiner, given.seconds, given.init_seconds, given.refiner_seconds, given.steps,
         given.seeds[0], given.runs, torch.device(given.device), clips, given.stretch_frames, judges, codec_file,
     )  # fmt: skip
 
@@ -364,15 +286,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     rows = rows_of(given.rows)
     check_lengths(given)
+    if given.steps is None:
+        given.steps = 0 if given.device == "cpu" else 2000
+    recipes = read_recipes(given, rows)
     about = {k: v for k, v in vars(given).items() if k not in ("rows", "seeds", "runs", "out")}
     about["first_seed"] = given.seeds[0]
     claim_folder(given.out, about)
     claim_folder(given.runs, about)
-    bench = open_bench(given, rows)
+    bench = open_bench(given, *recipes)
     scores = run_rows(bench, rows, given.seeds, given.out / "ablation.csv")
     draw(scores, given.out / "ablation.png")
     seconds = f"{given.stretch_frames / FPS:g} of {given.stream_frames / FPS:.1f} s each"
-    trained = f"{given.seconds:g} s" if given.device == "cpu" else f"{given.gpu_steps} steps"
+    trained = f"{given.steps} steps" if given.steps else f"{given.seconds:g} s"
     command = command_of("ablation", arguments)
     page = report(
         scores, command=command, clips=len(bench.clips), about=f"{seconds}; {trained} of training a row"

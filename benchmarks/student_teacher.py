@@ -1,7 +1,7 @@
 """A student beside the teacher that it was distilled from: calls, frames per second and sync, in one run.
 
-Command: python -m talkstream.benchmarks.student_teacher --student FILE --teacher runs/v1_sft/sft --codec FILE
-         [--syncnet runs/syncnet/syncnet] [--out benchmarks/results/student_teacher]
+Command: python -m talkstream.benchmarks.student_teacher --student FILE --teacher runs/v1_teacher/teacher
+         --codec FILE [--syncnet runs/syncnet/syncnet] [--out benchmarks/results/student_teacher]
 Both make the same held-out clips from the same portraits and speech, clip by clip in turn, so that other work on the
 machine slows both. The student streams as in training, chunk after chunk; the teacher makes the whole window at once.
 Both compute in bfloat16 autocast. Frames per second are of the latents alone, and with the decoder, which is the same.
@@ -33,6 +33,7 @@ from ..training.teacher_sampling import Teacher, TeacherSampling, sample_window
 from ..training.world.clips import Clip
 from .held_out import batch_of, bound_sentence, cached_judges, held_out_clips, measure_clips
 from .mini_run import machine
+from .needs import require_stages
 from .records import claim_folder, command_of, markdown_table, read_records, write_records
 
 log = logging.getLogger(__name__)
@@ -235,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line. Raises ValueError for a clip that is not whole chunks of the student."""
     given = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    require_stages([given.teacher])
     mini = load_mini(given.student, given.codec)
     if given.latents % mini.profile.chunk:
         raise ValueError(f"--latents is {given.latents}; give whole chunks of {mini.profile.chunk}")

@@ -37,6 +37,7 @@ from ..training.teacher_sampling import Teacher, sample_window
 from ..training.world.clips import Clip
 from .held_out import batch_of, bound_sentence, cached_judges, held_out_clips, measure_clips
 from .mini_run import machine
+from .needs import require_stages
 from .records import claim_folder, command_of, markdown_table, read_records, write_records
 
 STEPS, SHIFT = 50, 5.0
@@ -333,6 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     given = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    require_stages([given.teacher])
     settings = {name: value for name, value in vars(given).items() if name not in ("steps", "runs", "out")}
     claim_folder(given.out, settings)
     frames = 4 * given.latents - 3

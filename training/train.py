@@ -20,7 +20,7 @@ from .stages import build_stage, dubbed_folder, export_results
 from .trainer import train
 from .world.dataset import generate, generate_dubbed
 
-_RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def run(
@@ -51,7 +51,7 @@ def _draw_data(recipe: Recipe) -> None:
 
 def find_recipe(given: Path) -> Path:
     """The path itself, or the file of that name among the recipes that ship."""
-    shipped = _RECIPES / given.name
+    shipped = RECIPES / given.name
     if given.exists() or not shipped.exists():
         return given
     return shipped

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from talkstream.benchmarks import ablation, held_out
-from talkstream.benchmarks.ablation import COLUMNS, Score, report, table_of, verdicts
+from talkstream.benchmarks.ablation_page import BOUNDS, COLUMNS, Score, report, table_of, verdicts
 from talkstream.benchmarks.ablation_rows import ROWS, changed_recipe, rows_of
 from talkstream.benchmarks.records import read_records
 from talkstream.tests.benchmarks.tiny_models import (
@@ -26,6 +26,7 @@ from talkstream.tests.benchmarks.tiny_models import (
 from talkstream.training import sampling, stages
 from talkstream.training.config import load_recipe
 from talkstream.training.data import save_bank
+from talkstream.training.metrics import write_rows
 from talkstream.training.world.dataset import DatasetSize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning", "ignore:The given NumPy array")
@@ -184,7 +185,7 @@ def test_rows_are_trained_judged_and_kept(command, tmp_path, monkeypatch):
     scores = read_records(tmp_path / "out" / "ablation.csv", Score)
     names = ("drawn", "codec", "full", "bidirectional", "plain_decoder")
     assert [(s.row, s.seed, s.stretch) for s in scores] == [
-        (name, 0 if name in ablation.BOUNDS else 3, stretch) for name in names for stretch in ("first", "last")
+        (name, 0 if name in BOUNDS else 3, stretch) for name in names for stretch in ("first", "last")
     ]  # fmt: skip
     sharpness = {s.row: s.sharpness for s in scores if s.stretch == "last"}
     assert sharpness["drawn"] == 1 and sharpness["full"] != sharpness["plain_decoder"]
@@ -204,6 +205,38 @@ def test_rows_are_trained_judged_and_kept(command, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "run", None)
     ablation.main(given)
     assert read_records(tmp_path / "out" / "ablation.csv", Score) == scores
+
+
+def test_what_must_be_trained_before_is_named_and_nothing_is_begun(tmp_path, monkeypatch):
+    """An initialisation of a row's own starts at the teacher; the other form's start is not asked for."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as error:
+        ablation.main(["--rows", "causal"])
+    told = str(error.value)
+    for folder, recipe in (
+        ("v1_causal_echo/ode", "causal_init_echo"), ("v1_sft/sft_12", "sft"), ("v1_experts/rare", "experts"),
+        ("v1_teacher/teacher", "teacher"), ("syncnet/syncnet", "syncnet"),
+    ):  # fmt: skip
+        assert f"runs/{folder} holds no trained stage: run recipes/{recipe}.yaml first" in told
+    assert "v1_causal/ode" not in told and list(tmp_path.iterdir()) == []
+
+
+def test_a_student_that_no_update_reached_is_refused(recipes, tmp_path):
+    recipe, row = replace(recipes["lip"], folder=tmp_path), BY_NAME["lip_full"]
+    table, file = tmp_path / recipe.stages[-1].folder / "metrics.csv", tmp_path / "student.safetensors"
+    table.parent.mkdir()
+    for steps in (20, 21):
+        write_rows(table, [{"step": 3, "train/fake": 0.5}, {"step": steps, "held-out/rollout_mse": 0.5}])
+        file.touch()
+        if steps == 21:
+            ablation.require_learning(row, recipe, file)
+            assert file.exists()
+        else:
+            with pytest.raises(
+                ValueError, match="lip_full came to 20 steps, and its student learns from step 21 on"
+            ):
+                ablation.require_learning(row, recipe, file)
+            assert not file.exists()
 
 
 def test_a_stretch_lies_in_the_stream(command):

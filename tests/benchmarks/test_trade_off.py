@@ -76,5 +76,9 @@ def test_the_command_writes_table_plots_and_page_and_goes_on(command, tmp_path):
     assert (out / "trajectory.png").stat().st_size > 1000 and (out / "two_steps.png").stat().st_size > 1000
     trade_off.main([*command, "--steps", "0", "6", "9"])
     assert read_records(out / "trade_off.csv", Row)[:8] == rows
+    with pytest.raises(
+        FileNotFoundError, match="nowhere holds no trained stage: no recipe that ships leaves it"
+    ):
+        trade_off.main([*command, "--teacher", str(tmp_path / "nowhere")])
     with pytest.raises(ValueError, match="scale was 4.5, now 2.0"):
         trade_off.main([*command, "--scale", "2"])
