@@ -18,14 +18,14 @@ from PIL import Image
 
 from ..training.measure import JUDGE_CLIPS, Measures, Subject, measure, reconstruct
 from ..training.mini import MEL
-from ..training.mouth_measures import amplitude, best_lag_correlation
+from ..training.mouth_measures import amplitude, best_lag_correlation, blinks_per_minute
 from ..training.picture_measures import background_gaps, identity_gaps, psnr_of
 from ..training.reader import FaceReader
 from ..training.sampling import Mini, load_mini, sample_frames
 from ..training.speech import SpeechSettings, make_bank, mean_correlation
 from ..training.world.clips import FPS, SAMPLE_RATE, identity_of, random_clip, random_speech
 from ..training.world.portrait import REST, Portrait
-from ..training.world.pose import Pose
+from ..training.world.pose import POSE_NAMES, Pose
 from .held_out import cached_judges
 
 _ASSETS = Path(__file__).parents[1] / "assets"
@@ -50,10 +50,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Case:
-    """A held-out clip and what the Mini makes of its portrait and speech."""
+    """A held-out clip and what the Mini makes of its portrait and speech. eyes: how far open they truly are (F,)."""
 
     truth: np.ndarray
     mouth: np.ndarray
+    eyes: np.ndarray
     samples: np.ndarray
     reconstructed: np.ndarray
     generated: np.ndarray
@@ -68,7 +69,14 @@ def make_cases(mini: Mini, *, count: int, frames: int, side: int) -> list[Case]:
             mini, clip.samples.astype(np.float32), clip.frames[0], frames=frames, seed=index
         )
         cases.append(
-            Case(clip.frames, clip.mouth, clip.samples, reconstruct(mini.vae, clip.frames), generated)
+            Case(
+                clip.frames,
+                clip.mouth,
+                clip.pose[:, POSE_NAMES.index("eyes_open")],
+                clip.samples,
+                reconstruct(mini.vae, clip.frames),
+                generated,
+            )  # fmt: skip
         )
     return cases
 
@@ -124,7 +132,7 @@ def subjects_of(cases: list[Case], name: str) -> list[Subject]:
 def report_measures(report: Report, judged: dict[str, Measures]) -> None:
     """What the sync correlations leave out, for each kind of clip side by side."""
     labels = {
-        "sync_c": "Sync-C", "sync_d": "Sync-D", "offset_frames": "offset, frames", "r_teeth": "teeth: r",
+        "sync_c": "Sync-C", "sync_d": "Sync-D", "offset_frames": "offset, frames", "r_teeth": "visible teeth: r",
         "mouth_outside": "share of mouths that speech cannot make", "blinks": "blinks per minute",
         "sharpness": "sharpness over the codec's", "identity": "distance to the portrait's head",
         "background": "distance to the portrait's background",
@@ -171,9 +179,9 @@ def report_drift(report: Report, mini: Mini, reader: FaceReader, *, seconds: int
     report.add(f"open: r in quarters of {seconds} s", " ".join(f"{v:.2f}" for v in values))
 
 
-def report_ceiling(report: Report, mini: Mini) -> None:
+def report_ceiling(report: Report, mini: Mini, *, clips: int) -> None:
     """A linear reading of the mouth from the student's own speech features: fitted on training voices."""
-    settings = SpeechSettings(clips=150, versions=1, held_out_clips=30)
+    settings = SpeechSettings(clips=clips, versions=1, held_out_clips=-(-clips // 5))
     features, mouths = [], []
     for held_out in (False, True):
         bank = make_bank(settings, MEL, held_out=held_out)
@@ -235,6 +243,12 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, default=_ASSETS / "vae" / "talkstream_mini_vae.safetensors")
     parser.add_argument("--cases", type=int, default=12)
     parser.add_argument("--seconds", type=int, default=60, help="length of the drift test")
+    parser.add_argument(
+        "--ceiling-clips",
+        type=int,
+        default=150,
+        help="spoken to see what the speech features tell; 0 for none",
+    )
     parser.add_argument("--speech", type=Path, nargs="*", default=[], help="recordings of people")
     parser.add_argument(
         "--syncnet", type=Path, help="folder of a finished syncnet stage, for Sync-C and Sync-D"
@@ -254,7 +268,10 @@ def main() -> None:
     report_sync(report, cases, reader)
     kinds = {"drawn": "truth", "codec alone": "reconstructed", "student": "generated"}
     report_measures(report, {who: measure(subjects_of(cases, n), judges) for who, n in kinds.items()})
-    report_ceiling(report, mini)
+    true_blinks = float(np.mean([blinks_per_minute(case.eyes) for case in cases]))
+    report.add("blinks per minute: in truth", true_blinks)
+    if given.ceiling_clips:
+        report_ceiling(report, mini, clips=given.ceiling_clips)
     report_silence(report, mini, reader, side=side)
     report_drift(report, mini, reader, seconds=given.seconds, side=side)
     for path in given.speech:

@@ -127,8 +127,10 @@ def test_sync_is_scored_where_there_is_a_syncnet(judges):
 
 def test_the_report_shows_every_kind_beside_the_others(judges):
     """Sync rows are left out without a SyncNet; a student's head is not the truth's, so it has no PSNR."""
-    frames, mouth, _ = _drawn(1, count=40)
-    case = Case(frames, mouth, np.zeros(40 * 640, np.float32), reconstructed=frames, generated=frames // 2)
+    frames, mouth, eyes = _drawn(1, count=40)
+    case = Case(
+        frames, mouth, eyes, np.zeros(40 * 640, np.float32), reconstructed=frames, generated=frames // 2
+    )
     drawn, made = (subjects_of([case], name) for name in ("truth", "generated"))
     assert drawn[0].truth is frames and made[0].truth is None
     report = Report()
