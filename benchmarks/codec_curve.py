@@ -30,7 +30,7 @@ from ..training.plots import Curve, Plot, draw_sheet
 from ..training.trainer import Budget, train
 from ..training.world.dataset import DatasetSize, generate, load
 from .mini_run import machine
-from .records import read_records, write_records
+from .records import command_of, read_records, write_records
 
 PIXELS_PER_LATENT, FRAMES_PER_LATENT = 8, 4
 _WARM_UP, _TIMED = 2, 8  # latents
@@ -151,7 +151,7 @@ def main() -> None:
         given.dims, given.sides, seconds=given.seconds, clips=given.clips, runs=given.runs,
         table=given.out.with_suffix(".csv"),
     )  # fmt: skip
-    command = f"python -m talkstream.benchmarks.codec_curve --seconds {given.seconds:g}"
+    command = command_of("codec_curve", None)
     draw_sheet(plots(points)).save(given.out.with_suffix(".png"))
     given.out.with_suffix(".md").write_text(report(points, command), encoding="utf-8")
 
