@@ -39,7 +39,8 @@ def spoken_acting(
     """Poses (F, P), columns POSE_NAMES, that follow the speech so that a student can foresee them.
 
     mouth: (F, 5); energy: (F,) of loudness(). Blinks when a pause begins; louder raises the brows, widens the eyes,
-    smiles, nods and sways more. Singing moves in a slow rhythm; profiles turn far to a side and back.
+    smiles, nods and sways more. Wide vowels turn head and gaze to one side, round ones to the other. Singing moves in a
+    slow rhythm; profiles turn far to a side and back. A little sway is nobody's to foresee.
     """
     frames = len(mouth)
     seconds = np.arange(frames) / fps
@@ -47,15 +48,18 @@ def spoken_acting(
     stress = _smooth(mouth[:, 0], 11)
     stress = (stress - stress[0]) * fade
     feeling = _smooth(energy, 15) * fade
-    sway = {name: _sway(random, seconds) * fade for name in ("x", "y", "tilt", "gaze", "pitch")}
+    sway = {name: _sway(random, seconds) * fade for name in ("x", "y", "tilt", "gaze", "pitch", "yaw")}
     rhythm = np.sin(2 * np.pi * 0.55 * seconds) * fade * (domain == "singing")
     lively = 0.6 + 0.8 * feeling
+    lean = _smooth(mouth[:, 1] - mouth[:, 2], 21)
+    lean = (lean - lean[0]) * fade
+    yaw = _turns(random, seconds, domain) if domain == "profile" else 0.08 * sway["yaw"] + 0.3 * lean
     return _poses(
-        x=0.011 * sway["x"] * lively, y=0.003 * sway["y"] + 0.010 * stress,
-        tilt=0.026 * sway["tilt"] * lively + 0.05 * rhythm,
+        x=0.005 * sway["x"] * lively, y=0.002 * sway["y"] + 0.010 * stress,
+        tilt=0.012 * sway["tilt"] * lively + 0.03 * lean + 0.05 * rhythm,
         eyes_open=pause_blinks(mouth) * (1 + 0.13 * feeling), brow=np.clip(0.9 * stress + 0.6 * feeling, 0, 1),
-        gaze=0.4 * sway["gaze"], yaw=_turns(random, seconds, domain),
-        pitch=0.025 * sway["pitch"] + 0.13 * stress - 0.05 * feeling, smile=np.clip(0.12 + 0.75 * feeling, 0, 1),
+        gaze=0.15 * sway["gaze"] + 0.4 * lean, yaw=yaw,
+        pitch=0.012 * sway["pitch"] + 0.13 * stress - 0.05 * feeling, smile=np.clip(0.12 + 0.75 * feeling, 0, 1),
     )  # fmt: skip
 
 
@@ -81,8 +85,7 @@ def _sway(random: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
 def _turns(random: np.random.Generator, seconds: np.ndarray, domain: str) -> np.ndarray:
     """Yaw through a clip: small turns to both sides, or for profiles a long turn to one side."""
     if domain != "profile":
-        reach = 0.30 if domain == "singing" else 0.22
-        return reach * _sway(random, seconds) * np.clip(seconds, 0, 1)
+        return 0.25 * _sway(random, seconds) * np.clip(seconds, 0, 1)
     side, peak = random.choice((-1.0, 1.0)), random.uniform(0.72, 1.0)
     start = 0.0 if random.random() < 0.5 else random.uniform(0.4, 0.9) * peak
     length = max(seconds[-1], 1e-3)
