@@ -149,9 +149,9 @@ def _lend(source: Path, target: Path) -> None:
 
 def judge_student(bench: Bench, row: Row, seed: int, file: Path) -> list[Score]:
     """Scores on both stretches. A student streams every clip once, from the clip's first frame and its speech."""
-    mini = load_mini(file, bench.codec_file)
+    mini = load_mini(file, bench.codec_file, device=bench.device)
     if row.refined:
-        mini = replace(mini, vae=refined(mini.vae, refine_decoder(bench)))
+        mini = replace(mini, vae=refined(mini.vae, refine_decoder(bench)).to(bench.device))
     frames = len(bench.clips[0].frames)
     made = [
         sample_frames(mini, clip.samples, clip.frames[0], frames=frames, seed=index)

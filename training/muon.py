@@ -12,22 +12,24 @@ from .sharded_tensors import placed_like, whole
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
-    """(rows, columns) -> nearest half-orthogonal matrix, about, by a quintic Newton-Schulz iteration in bf16."""
+def orthogonalise(matrices: Tensor, *, steps: int = 5) -> Tensor:
+    """(..., rows, columns) -> nearest half-orthogonal matrices, about, by a quintic Newton-Schulz iteration in bf16."""
     a, b, c = _COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
     """Orthogonalised Nesterov momentum for weights of two or more axes; filters are flattened to matrices.
 
-    Of sharded weights the momentum is sharded too; every process gathers each matrix and orthogonalises all of it,
-    which is exact and slow: the largest networks rather take AdamW.
+    Matrices of one shape are orthogonalised together, which on a GPU takes a fraction of the launches. Of sharded
+    weights the momentum is sharded too; every process gathers each matrix and orthogonalises all of it, which is exact
+    and slow: the largest networks rather take AdamW.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:
@@ -37,20 +39,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """One update; parameters without a gradient stay."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, lr=group["lr"], momentum=group["momentum"])
+            moving = [parameter for parameter in group["params"] if parameter.grad is not None]
+            directions = [self._direction(parameter, momentum=group["momentum"]) for parameter in moving]
+            for members in _alike(directions):
+                changes = orthogonalise(torch.stack([directions[i] for i in members]))
+                scale = max(1.0, changes.shape[-2] / changes.shape[-1]) ** 0.5
+                for i, change in zip(members, changes, strict=True):
+                    parameter = moving[i]
+                    parameter.add_(
+                        placed_like(parameter, change.view(parameter.shape)), alpha=-group["lr"] * scale
+                    )
 
-    def _update(self, parameter: nn.Parameter, *, lr: float, momentum: float) -> None:
+    def _direction(self, parameter: nn.Parameter, *, momentum: float) -> Tensor:
+        """The gradient with its momentum, as a whole matrix (rows, columns)."""
         state = self.state[parameter]
         if not state:
             state["velocity"] = torch.zeros_like(parameter)
         velocity = state["velocity"]
         velocity.lerp_(parameter.grad, 1 - momentum)
-        matrix = whole(parameter.grad.lerp(velocity, momentum)).flatten(1)
-        scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        change = orthogonalise(matrix).view(parameter.shape)
-        parameter.add_(placed_like(parameter, change), alpha=-lr * scale)
+        return whole(parameter.grad.lerp(velocity, momentum)).flatten(1)
+
+
+def _alike(matrices: list[Tensor]) -> Iterable[list[int]]:
+    """Numbers of the matrices of each shape, device and type, in the order of the first of each."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, matrix in enumerate(matrices):
+        groups.setdefault((matrix.shape, matrix.device, matrix.dtype), []).append(i)
+    return groups.values()
 
 
 def make_optimisers(

@@ -24,13 +24,14 @@ from .codec import to_tensor
 from .conditions import Condition, LipSyncCondition, PortraitCondition
 from .data import encode_normalised
 from .mini import MEL, NETWORK, SPEECH
+from .precision import half_precision
 from .rollout import Rollout
 from .student import TrainableStudent
 
 
 @dataclass(frozen=True)
 class Mini:
-    """A student, its codec and its profile, ready to sample on the CPU in float32 weights."""
+    """A student, its codec and its profile, ready to sample in float32 weights on the device where both lie."""
 
     student: TrainableStudent
     vae: CausalVAE
@@ -45,7 +46,12 @@ def load_codec_file(path: Path) -> CausalVAE:
     return vae.eval().requires_grad_(False)
 
 
-def load_mini(student_file: Path, codec_file: Path) -> Mini:
+def load_mini(
+    student_file: Path,
+    codec_file: Path,
+    *,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> Mini:
     """Read the two files of the Mini, or of its lip-sync sister."""
     with safe_open(student_file, "pt") as file:
         profile = StudentProfile.from_json(file.metadata()[METADATA_KEY])
@@ -57,7 +63,8 @@ def load_mini(student_file: Path, codec_file: Path) -> Mini:
     }
     student.encoder.load_state_dict(encoder)
     student.network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("speech_encoder.")})
-    return Mini(student.eval().requires_grad_(False), load_codec_file(codec_file), profile)
+    student = student.eval().requires_grad_(False).to(device)
+    return Mini(student, load_codec_file(codec_file).to(device), profile)
 
 
 def portrait_condition(mini: Mini, portrait: np.ndarray) -> PortraitCondition:
@@ -89,12 +96,13 @@ def sample_latents(
     mel_frames = (FRAMES_PER_LATENT * latents - 3) * MEL_PER_FRAME
     needed = mel_frames * MEL.hop_samples
     heard = np.pad(samples, (0, max(0, needed - len(samples))))[:needed]
-    mel = torch.from_numpy(MelFrontEnd(MEL).whole(heard))[None]
-    with torch.autocast("cpu", torch.bfloat16):
+    device = next(mini.student.parameters()).device
+    mel = torch.from_numpy(MelFrontEnd(MEL).whole(heard))[None].to(device)
+    with half_precision(device):
         speech = mini.student.features(mel)
     rollout = Rollout(
         mini.student, schedule=Schedule.from_sigmas(mini.profile.sigmas), cache=mini.profile.cache_spec,
-        condition=condition, speech_BTV=speech, generator=torch.Generator().manual_seed(seed),
+        condition=condition.to(device), speech_BTV=speech, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return torch.cat([rollout.next_chunk() for _ in range(latents // mini.profile.chunk)], dim=2)
 
@@ -105,7 +113,7 @@ def decode_frames(vae: CausalVAE, latents: Tensor) -> Iterator[np.ndarray]:
     decoder = StreamingDecoder(vae, dtype=torch.bfloat16)
     for latent in denormalise_latents(latents).split(1, dim=2):
         pixels = decoder.decode(latent)
-        yield ((pixels.float()[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+        yield ((pixels.float()[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
 def sample_frames(

@@ -26,6 +26,25 @@ def test_first_step_moves_by_the_learning_rate_along_the_gradient():
     assert (weight.detach() * gradient).sum() < 0
 
 
+def test_matrices_of_one_shape_are_orthogonalised_each_by_itself():
+    generator = torch.Generator().manual_seed(2)
+    shapes = ((6, 4), (4, 6), (6, 4), (6, 2, 2), (6, 4))
+    weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    alone = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    together = Muon(weights, lr=0.1)
+    apart = [Muon([weight], lr=0.1) for weight in alone]
+    for step in range(2):
+        for i, (weight, other) in enumerate(zip(weights, alone, strict=True)):
+            gradient = torch.randn(weight.shape, generator=generator) * 10**i
+            weight.grad, other.grad = (None, None) if (step, i) == (1, 2) else (gradient, gradient.clone())
+        together.step()
+        for optimiser in apart:
+            optimiser.step()
+    for weight, other in zip(weights, alone, strict=True):
+        torch.testing.assert_close(weight, other, atol=2e-3, rtol=0)
+        assert weight.abs().max() > 0.02
+
+
 def test_matrices_go_to_muon_and_vectors_to_adam():
     module = torch.nn.Sequential(torch.nn.Conv1d(3, 4, 5), torch.nn.LayerNorm(4), torch.nn.Linear(4, 2))
     muon, adam = make_optimisers(
