@@ -101,19 +101,9 @@ def comfyui_path() -> Path:
 @pytest.fixture(scope="session")
 def host(comfyui_path, tmp_path_factory) -> Path:
     """ComfyUI importable in this process, on the CPU, with its folders in a temporary base directory."""
-    if str(comfyui_path) not in sys.path:
-        sys.path.insert(0, str(comfyui_path))
-    import comfy.options  # noqa: F401  (keeps the host from parsing pytest's arguments)
-    from comfy.cli_args import args
+    from talkstream.tests.host_process import import_host
 
-    args.cpu = True
-    if args.base_directory is None:
-        base = tmp_path_factory.mktemp("comfyui_base")
-        for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
-            (base / name).mkdir()
-        args.base_directory = str(base)
-    import comfy.sd  # noqa: F401  (several host modules expect it to be the first import)
-
+    import_host(comfyui_path, tmp_path_factory.mktemp("comfyui_base"), cpu=True)
     return comfyui_path
 
 

@@ -32,13 +32,17 @@ SHARDS = 4
 
 
 def random_tensors(
-    layout: layouts.Layout, *, seed: int = 0, dtype: torch.dtype = torch.float32
+    layout: layouts.Layout,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
-    """Random values for every name of a layout."""
-    generator = torch.Generator().manual_seed(seed)
+    """Random values for every name of a layout, drawn on the device."""
+    generator = torch.Generator(device).manual_seed(seed)
     tensors = {}
     for name, shape in layout.items():
-        values = torch.randn(shape, generator=generator)
+        values = torch.randn(shape, generator=generator, device=device)
         if name.endswith(_ONES):
             values = 1 + 0.05 * values
         elif name.endswith(_SMALL):
