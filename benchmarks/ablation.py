@@ -213,7 +213,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--init-seconds", type=float, default=600.0,
                      help="of each stage of an initialisation of a row's own")  # fmt: skip
     top.add_argument("--echo-recipe", type=Path, default=Path("recipes/distil_echo.yaml"))
-    top.add_argument("--lip-recipe", type=Path, default=Path("recipes/distil.yaml"))
+    top.add_argument("--lip-recipe", type=Path, default=Path("recipes/distil_lip.yaml"))
     top.add_argument("--init-recipe", type=Path, default=Path("recipes/causal_init_echo.yaml"))
     top.add_argument("--refiner-recipe", type=Path, default=Path("recipes/ablation_refiner.yaml"))
     top.add_argument("--refiner-seconds", type=float, default=900.0, help="of the decoder's refinement")

@@ -23,6 +23,7 @@ from .export import fold_latent_statistics
 from .precision import half_precision
 from .world.acting import DOMAINS
 from .world.dataset import Dataset
+from .world.pose import POSE_NAMES
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class LatentBank:
     vector per frame, (N, V, F, width).
 
     For lip sync also source, the latents of the video that the clip dubs, and masked, those of that video with its
-    mouth blanked; both like latents. domain (N,) int8 and place (N, F, 4) float32 as Dataset has them, None in banks
-    that were made without.
+    mouth blanked; both like latents. domain (N,) int8 and place (N, F, 4) float32 as Dataset has them, eyes (N, F)
+    float32 how far they are open; None in banks that were made without.
     """
 
     latents: np.ndarray
@@ -45,6 +46,7 @@ class LatentBank:
     masked: np.ndarray | None = None
     domain: np.ndarray | None = None
     place: np.ndarray | None = None
+    eyes: np.ndarray | None = None
 
     def clips_of(self, domains: tuple[str, ...]) -> np.ndarray:
         """Indices of the clips of some domains; all for none. Raises ValueError where there are no such clips."""
@@ -110,7 +112,10 @@ def make_latent_bank(data: Dataset, vae: CausalVAE, mel: MelSettings, *, version
         for index, samples in enumerate(data.samples)
     ]
     domain, place = (None if array is None else np.array(array) for array in (data.domain, data.place))
-    return LatentBank(_stacked(latents), np.stack(spectra), np.array(data.mouth), domain=domain, place=place)
+    eyes = None if data.pose is None else data.pose[:, :, POSE_NAMES.index("eyes_open")].astype(np.float32)
+    return LatentBank(
+        _stacked(latents), np.stack(spectra), np.array(data.mouth), domain=domain, place=place, eyes=eyes
+    )
 
 
 def make_lipsync_bank(
@@ -149,7 +154,7 @@ def load_bank(path: Path) -> LatentBank:
 @dataclass(frozen=True)
 class Batch:
     """Clips for one update: latents (B, C, T, H, W), mel (B, 4F, bins), true mouths (B, F, 5), and what lies beside the
-    noise; float32. domain (B,) int64 and place (B, F, 4) where the bank has them.
+    noise; float32. domain (B,) int64, place (B, F, 4) and eyes (B, F) where the bank has them.
     """
 
     latents: Tensor
@@ -158,6 +163,7 @@ class Batch:
     condition: Condition
     domain: Tensor | None = None
     place: Tensor | None = None
+    eyes: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -201,6 +207,7 @@ def take_batch(bank: LatentBank, clips: np.ndarray, versions: np.ndarray, *, lat
         condition=bank.condition(clips, latents),
         domain=None if bank.domain is None else torch.from_numpy(bank.domain[clips].astype(np.int64)),
         place=None if bank.place is None else _float(bank.place[clips, :frames]),
+        eyes=None if bank.eyes is None else _float(bank.eyes[clips, :frames]),
     )
 
 

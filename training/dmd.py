@@ -22,13 +22,13 @@ from ..samplers.schedule import Schedule, shift_sigma
 from .data import LatentBank, draw_batch
 from .ema import ExponentialAverage
 from .guidance import RULE_SCALES, Guidance, GuidanceRule, OralRule, guidance_scales
-from .latent_reader import LatentReader, train_latent_reader
+from .latent_reader import EYES, LatentReader, frames_of_latents, train_latent_reader
 from .long_tail import LongTail, LongTailSize
 from .losses import critic_loss, dmd_gradient, gradient_loss, weighted_mse
 from .mouth_region import mouth_region
 from .muon import make_optimisers
 from .parallel import draw, everyones, joined, rank, update, world
-from .reward import Confidence, ReaderConfidence, RewardScale, reading_errors, reward_weights
+from .reward import Confidence, ReaderConfidence, RewardScale, errors_of, reading_errors, reward_weights
 from .rollout import roll_out
 from .scores import NetworkScore, RoutedScore, freeze, guided_x0
 from .self_correction import SelfCorrection
@@ -50,9 +50,9 @@ class DistilSettings:
     guidance.Guidance; audio_guidance None is the rule's own. mouth_edge: cells over which the mouth's mask fades.
     audio_dropout: share of the fake score's clips that it learns without speech. horizon, long_after, tail_latents,
     switch_share, recache: see long_tail.LongTailSize; horizon 0 is the whole clip. reward: whose confidence weighs the
-    clips. regression_share, reading_share: of the weighted error against the drawn clip and of the error of the mouths
-    that a reader finds; 0 leaves them out. gradient_norm:
-    largest norm of an update's gradient. ema_from: step from which on the average remembers.
+    clips. regression_share, reading_share, blink_share: of the weighted error against the drawn clip, of the error of
+    the mouths that a reader finds, and of that of the eyes; 0 leaves them out. gradient_norm: largest norm of an
+    update's gradient. ema_from: step from which on the average remembers.
     """
 
     batch: int = 4
@@ -79,6 +79,7 @@ class DistilSettings:
     dmd_share: float = 1.0
     regression_share: float = 0.0
     reading_share: float = 0.0
+    blink_share: float = 0.0
     reader_steps: int = 800
     mouth_weight: float = 5.0
     eye_weight: float = 2.0
@@ -166,7 +167,7 @@ class DistilStage:
         self._windows = make_source(settings, self._streamer, bank)
         weights = importance(*bank.latents.shape[-2:], mouth=settings.mouth_weight, eyes=settings.eye_weight)
         self._importance = weights.to(self._device)
-        self._reader = self._train_reader(bank)
+        self._reader, self._eye_reader = self._train_reader(bank), self._train_eye_reader(bank)
         self._reward_scale = RewardScale()
         self._confidence = self._judge(syncnet)
 
@@ -179,6 +180,17 @@ class DistilStage:
         if s.reading_share == 0 and s.reward != "reader":
             return None
         return train_latent_reader(bank.latents, bank.mouth, steps=s.reader_steps, device=self._device)
+
+    def _train_eye_reader(self, bank: LatentBank) -> LatentReader | None:
+        s = self.settings
+        if not s.blink_share:
+            return None
+        if bank.eyes is None:
+            raise ValueError(
+                "blink_share is set and the bank does not say where eyes close; encode the clips again"
+            )
+        truth = bank.eyes[..., None]
+        return train_latent_reader(bank.latents, truth, steps=s.reader_steps, device=self._device, part=EYES)
 
     def _judge(self, syncnet: Confidence | None) -> Confidence | None:
         """Whose confidence weighs the clips."""
@@ -228,10 +240,15 @@ class DistilStage:
             report["regression"] = regression.detach()
         if s.reading_share and self._reader is not None:
             errors = reading_errors(self._reader, window.latents, window.batch, window.places)
-            reading = errors[:, [i for i, counts in enumerate(window.scored) if counts]].square().mean()
-            loss = loss + s.reading_share * reading
-            report["reading"] = reading.detach()
-        return loss, report
+            report["reading"] = _mean_square(errors, window)
+            loss = loss + s.reading_share * report["reading"]
+        if self._eye_reader is not None and window.batch.eyes is not None:
+            eyes = frames_of_latents(window.batch.eyes[..., None])
+            report["blinks"] = _mean_square(
+                errors_of(self._eye_reader, window.latents, eyes, window.places), window
+            )
+            loss = loss + s.blink_share * report["blinks"]
+        return loss, {name: value.detach() for name, value in report.items()}
 
     def _reward_of(self, confidence_B: Tensor) -> Tensor:
         """Weights of this process's clips among those of all processes."""
@@ -345,6 +362,11 @@ def draw_levels(
 def _over_time(chosen: tuple[bool, ...], like: Tensor) -> Tensor:
     """Zeros and ones per latent that broadcast against (B, C, T, H, W)."""
     return like.new_tensor(chosen).view(1, 1, -1, 1, 1)
+
+
+def _mean_square(errors_BTFD: Tensor, window: Window) -> Tensor:
+    """Over the latents that the student learns from."""
+    return errors_BTFD[:, [i for i, counts in enumerate(window.scored) if counts]].square().mean()
 
 
 def _optimisers(

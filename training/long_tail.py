@@ -115,7 +115,9 @@ class LongTail:
         random = draw_own(self._seed, step, stream=_SPEECH)
         other = draw_streams(self._bank, random, clips=self._clips, latents=self._size.horizon)
         other = other.to(self._device)
-        return replace(batch, mel=other.mel, mouth=other.mouth, place=other.place, domain=other.domain)
+        return replace(
+            batch, mel=other.mel, mouth=other.mouth, place=other.place, domain=other.domain, eyes=other.eyes
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Which clips and speech, how far, and the cache; empty before the first window and between clips."""
@@ -157,6 +159,7 @@ def draw_streams(bank: LatentBank, random: np.random.Generator, *, clips: int, l
         batch = replace(
             batch, mel=_joined(batch.mel, more.mel, rows), mouth=_joined(batch.mouth, more.mouth, 1),
             place=None if batch.place is None else _joined(batch.place, more.place, 1),
+            eyes=None if batch.eyes is None else _joined(batch.eyes, more.eyes, 1),
         )  # fmt: skip
         have += more.latents.shape[2] - 1
     assert batch.mel.shape[1] == rows * (FRAMES_PER_LATENT * latents - 3)

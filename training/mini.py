@@ -16,7 +16,7 @@ NETWORK = WanConfig(
     dim=256, in_dim=33, ffn_dim=1024, num_heads=2, num_layers=6, text_dim=4096,
     audio_in=FRAMES_PER_LATENT * SPEECH.width,
 )  # fmt: skip
-SIGMAS = (1.0, 0.833333, 0.0)
+SIGMAS = (1.0, 0.833333, 0.5, 0.2, 0.0)
 SIDE = 128
 
 

@@ -92,12 +92,19 @@ class SyncConfidence:
 def reading_errors(
     reader: LatentReader, latents_BCTHW: Tensor, batch: Batch, places: Sequence[int]
 ) -> Tensor:
-    """Read minus true mouths of a window, (B, T, 4, 3). The first latent of a later window is left at 0.
+    """Read minus true mouths of a window, (B, T, 4, 3), see errors_of."""
+    return errors_of(reader, latents_BCTHW, mouths_of_latents(batch.mouth), places)
 
-    A latent is read beside the one before it, which such a window does not hold.
+
+def errors_of(
+    reader: LatentReader, latents_BCTHW: Tensor, truth_BTFD: Tensor, places: Sequence[int]
+) -> Tensor:
+    """Read minus true numbers of a window, (B, T, 4, D). The first latent of a later window is left at 0.
+
+    A latent is read beside the one before it, which such a window does not hold. truth: of all of the clip's latents.
     """
     read = reader(with_predecessors(latents_BCTHW), latents_BCTHW)
-    error = read - mouths_of_latents(batch.mouth)[:, list(places)]
+    error = read - truth_BTFD[:, list(places)]
     if places[0] == 0:
         return error
     return torch.cat([torch.zeros_like(error[:, :1]), error[:, 1:]], dim=1)

@@ -23,6 +23,7 @@ from talkstream.tests.training.tiny_world import (
 from talkstream.training.checkpoints import load_training_state, save_training_state
 from talkstream.training.config import parse
 from talkstream.training.dmd import DistilSettings, DistilStage, draw_levels
+from talkstream.training.latent_reader import frames_of_latents, with_predecessors
 from talkstream.training.parallel import draw
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")
@@ -33,6 +34,7 @@ VARIANTS = {
     "constant": {"guidance_rule": "constant", "critic_loss": "x0", "optimiser": "adamw"},
     "reward": {"reward": "reader", "reader_steps": 2},
     "shares": {"reading_share": 1.0, "regression_share": 0.5, "reader_steps": 2, "dmd_share": 0.1},
+    "blinks": {"blink_share": 2.0, "reader_steps": 2},
     "acc": {"guidance_rule": "acc", "oral_rule": "zero"},
     "self_correction": {"rollout": "self_correction", "corrected_chunks": 3},
     "long_tail": {
@@ -52,6 +54,7 @@ ECHO_VARIANTS = {
 def make_stage(*, echo=False, lip_sync=False, experts=None, **values):
     network = {"network": LIPSYNC_NETWORK} if lip_sync else {}
     bank, held_out = (random_bank(3, seed=seed, lip_sync=lip_sync) for seed in (0, 1))
+    bank = replace(bank, eyes=np.random.default_rng(2).random(bank.mouth.shape[:2], np.float32))
     return DistilStage(
         parse(DistilSettings, BASE | values, "here"), bank, held_out,
         student=random_student(**network), teacher=random_student(seed=5, **network), experts=experts,
@@ -107,6 +110,32 @@ def test_the_student_moves_on_its_own_steps_only():
     assert all(
         torch.equal(a, b) for a, b in zip(teacher, stage._real._general._network.parameters(), strict=True)
     )
+
+
+def test_the_share_of_the_blinks_adds_the_gradient_of_their_error():
+    """d loss / d X grows by share * d mean (read - true eyes)^2 / d X, over what the student made."""
+    plain, blinks = make_stage(), make_stage(blink_share=3.0, reader_steps=2)
+    window = plain._windows.draw(0, draw(0, 0), learns=False)
+    made = window.latents.clone().requires_grad_()
+    losses = [
+        stage.student_loss(
+            replace(window, latents=made), np.random.default_rng(0), torch.Generator().manual_seed(0)
+        )[0]
+        for stage in (plain, blinks)
+    ]
+    read = blinks._eye_reader(with_predecessors(made), made)
+    error = (read - frames_of_latents(window.batch.eyes[..., None])[:, list(window.places)])[:, 1:]
+    expected = torch.autograd.grad(losses[0] + 3.0 * error.square().mean(), made)[0]
+    torch.testing.assert_close(torch.autograd.grad(losses[1], made)[0], expected)
+
+
+def test_blinks_need_a_bank_that_tells_them():
+    with pytest.raises(ValueError, match="encode the clips again"):
+        DistilStage(
+            parse(DistilSettings, BASE | {"blink_share": 1.0}, "here"), random_bank(3), random_bank(3),
+            student=random_student(), teacher=random_student(seed=5), cache=CACHE,
+            schedule=Schedule.from_sigmas(SIGMAS),
+        )  # fmt: skip
 
 
 def test_the_average_is_the_student_until_it_starts():

@@ -45,25 +45,28 @@ def test_recipes_build_on_each_other():
     assert [part.stage for part in causal.stages] == ["finetune", "ode"]
     assert causal.stages[1].settings.sampling == TeacherSampling(steps=48, audio_guidance=4.5)
     assert (echo.stages, echo.start, echo.form) == (causal.stages, causal.start, "mini_echo")
-    distil, distil_echo, lipsync, refiner, sync = _recipes(
-        "distil", "distil_echo", "lipsync", "refiner", "syncnet"
+    distil, distil_lip, distil_echo, lipsync, refiner, sync = _recipes(
+        "distil", "distil_lip", "distil_echo", "lipsync", "refiner", "syncnet"
     )
-    assert (distil.start, distil.teacher) == (causal.folder / "ode", sft.folder / "sft")
+    assert (distil.start, distil.teacher) == (causal.folder / "finetune", sft.folder / "sft")
+    assert (distil_lip.start, distil_lip.teacher) == (causal.folder / "ode", sft.folder / "sft")
     assert (distil_echo.start, distil_echo.teacher) == (echo.folder / "ode", sft.folder / "sft_12")
     assert (
-        distil.experts == distil_echo.experts == {p.folder: experts.folder / p.folder for p in experts.stages}
+        distil_lip.experts
+        == distil_echo.experts
+        == {p.folder: experts.folder / p.folder for p in experts.stages}
     )
-    assert lipsync.start == causal.folder / "ode" and "profile" not in lipsync.data.domains
-    assert refiner.start == distil.folder / distil.stages[0].folder
-    assert distil.syncnet == refiner.syncnet == sync.folder / sync.stages[0].folder
-    everyone = (teacher, sft, experts, causal, echo, distil, distil_echo, refiner)
+    assert lipsync.start == causal.folder / "finetune" and "profile" not in lipsync.data.domains
+    assert refiner.start == distil.folder / distil.stages[-1].folder
+    assert distil_lip.syncnet == refiner.syncnet == sync.folder / sync.stages[0].folder
+    everyone = (teacher, sft, experts, causal, echo, distil, distil_lip, distil_echo, refiner)
     assert len({(r.data_folder, r.data) for r in everyone}) == 1
 
 
 def test_what_ships_comes_from_the_recipes():
     codec, distil, lipsync = _recipes("codec", "distil", "lipsync")
-    assert codec.start is None and [part.folder for part in codec.stages] == ["codec", "decoder"]
-    assert codec.stages[1].settings.decoder_only
+    assert codec.start is None and [part.folder for part in codec.stages] == ["codec", "decoder", "fine"]
+    assert all(part.settings.decoder_only for part in codec.stages[1:])
     assert {load_recipe(path).codec for path in RECIPES.glob("*.yaml")} == {codec.export_codec, None}
     assert {codec.export_codec, distil.export_student, lipsync.export_student} == {
         path.relative_to(ROOT) for path in (ROOT / "assets").rglob("*.safetensors")
@@ -81,7 +84,7 @@ def test_what_ships_comes_from_the_recipes():
         ("batch: 8", "batch: many", "batch is 'many'; expected int"),
         ("stage: finetune", "stage: finetun", "expected one of codec"),
         ("motion: spoken", "motion: wild", "expected one of"),
-        ("cpu: {seconds: 600}", "cpu: {seconds: 600, steps: 5}", "exactly one"),
+        ("cpu: {seconds: 2400}", "cpu: {seconds: 2400, steps: 5}", "exactly one"),
         (
             "  - stage: finetune",
             "  - {stage: ode, cpu: {steps: 1}, gpu: {steps: 1}}\n  - stage: finetune",

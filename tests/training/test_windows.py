@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -162,10 +164,12 @@ def test_speech_that_changes_is_recached_once():
 def test_streams_longer_than_clips_hear_further_clips():
     """Latents 0..14 are the clip's own; the next clip's frames follow from its second one on."""
     bank = random_bank(3)
+    bank = replace(bank, eyes=bank.mouth[..., 4])
     batch = draw_streams(bank, np.random.default_rng(0), clips=2, latents=40)
     frames = 4 * 40 - 3
     assert batch.mel.shape[1] == 4 * frames and batch.mouth.shape[1] == frames
     assert batch.latents.shape[2] == LATENTS
+    assert torch.equal(batch.eyes, batch.mouth[..., 4])
     own = 4 * LATENTS - 3
     for clip in range(2):
         first = [np.array_equal(batch.mouth[clip, :own], bank.mouth[i]) for i in range(3)]
