@@ -69,7 +69,9 @@ def _distil(part: StageRecipe, shape: Shape, *, device: torch.device, sharded: b
     """Without readers, which are trained on the world's own latents; the student learns on each step."""
     bank = shape.random_bank(_CLIPS)
     student, teacher = (make_student(shape.network, None, seed=seed, device=device) for seed in (0, 1))
-    settings = replace(part.settings, reading_share=0.0, reward="none", student_every=1, critic_warmup=0)
+    settings = replace(
+        part.settings, reading_share=0.0, blink_share=0.0, reward="none", student_every=1, critic_warmup=0
+    )
     return DistilStage(
         settings, bank, bank, student=student, teacher=teacher, cache=shape.profile.cache_spec,
         schedule=shape.schedule, sharded=sharded,

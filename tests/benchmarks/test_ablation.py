@@ -37,7 +37,7 @@ BY_NAME = {row.name: row for row in ROWS}
 
 @pytest.fixture(scope="module")
 def recipes():
-    names = {"echo": "distil_echo", "lip": "distil"}
+    names = {"echo": "distil_echo", "lip": "distil_lip"}
     return {group: load_recipe(RECIPES / f"{name}.yaml") for group, name in names.items()}
 
 

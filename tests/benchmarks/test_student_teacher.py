@@ -38,19 +38,19 @@ def command(tmp_path, monkeypatch):
 
 
 def test_calls_rates_and_page(command, tmp_path):
-    """Two chunks: the student's two steps and clean pass for each, the teacher's four steps of two calls for both."""
+    """Two chunks: the student's four steps and clean pass for each, the teacher's four steps of two calls for both."""
     student_teacher.main(command)
     takes = read_records(tmp_path / "runs" / "student_teacher" / "takes.csv", Take)
     assert [(t.who, t.clip, t.chunks, t.frames, t.calls) for t in takes] == [
-        ("student", 0, 2, 21, 6), ("teacher", 0, 2, 21, 8), ("student", 1, 2, 21, 6), ("teacher", 1, 2, 21, 8),
+        ("student", 0, 2, 21, 10), ("teacher", 0, 2, 21, 8), ("student", 1, 2, 21, 10), ("teacher", 1, 2, 21, 8),
     ]  # fmt: skip
     student, teacher = read_records(tmp_path / "out" / "student_teacher.csv", Result)
-    assert (student.steps, student.calls_per_chunk, teacher.calls_per_chunk) == (2, 3.0, 4.0)
+    assert (student.steps, student.calls_per_chunk, teacher.calls_per_chunk) == (4, 5.0, 4.0)
     own = [t for t in takes if t.who == "student"]
     assert student.latent_fps == pytest.approx(42 / sum(t.latent_seconds for t in own))
     assert student.fps == pytest.approx(42 / sum(t.latent_seconds + t.decode_seconds for t in own))
     page = (tmp_path / "out" / "student_teacher.md").read_text(encoding="utf-8")
-    assert "| network calls per chunk | 3.0 | 4.0 | 0.75 |" in page
+    assert "| network calls per chunk | 5.0 | 4.0 | 1.25 |" in page
     student_teacher.main(command)
     assert read_records(tmp_path / "runs" / "student_teacher" / "takes.csv", Take) == takes
 

@@ -51,7 +51,9 @@ def mel_tensors(*, in_dim: int = 33) -> dict[str, torch.Tensor]:
         torch.manual_seed(7)
         network, ears = (
             WanModel(config),
-            SpeechEncoder(SpeechEncoderConfig(bins=MEL.bins, width=WIDTH, hidden=WIDTH, blocks=2, ahead_mel=12)),
+            SpeechEncoder(
+                SpeechEncoderConfig(bins=MEL.bins, width=WIDTH, hidden=WIDTH, blocks=2, ahead_mel=12)
+            ),
         )
         network.initialize(torch.Generator().manual_seed(7))
         torch.nn.init.normal_(network.head.head.weight, std=0.05)
