@@ -175,7 +175,8 @@ def main() -> None:
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         about = f"{datetime.date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}"
-        what = f"{given.cases} held-out videos of 5 s with another held-out voice, 2 steps, bf16"
+        steps = len(mini.profile.sigmas) - 1
+        what = f"{given.cases} held-out videos of 5 s with another held-out voice, {steps} steps, bf16"
         head = f"# TalkStream Mini lip sync: quality\n\n{about}; {what}.\n\n"
         given.out.write_text(head + report.markdown(), encoding="utf-8")
         save_sheet(given.out.with_suffix(".jpg"), dubs)

@@ -279,9 +279,9 @@ def main() -> None:
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         about = f"{datetime.date.today()}, {platform.processor() or platform.machine()}, torch {torch.__version__}"
-        head = (
-            f"# TalkStream Mini: quality\n\n{about}; {given.cases} held-out clips of 5 s, 2 steps, bf16.\n\n"
-        )
+        steps = len(mini.profile.sigmas) - 1
+        what = f"{given.cases} held-out clips of 5 s, {steps} steps, bf16"
+        head = f"# TalkStream Mini: quality\n\n{about}; {what}.\n\n"
         given.out.write_text(head + report.markdown(), encoding="utf-8")
         save_sheet(given.out.with_suffix(".jpg"), cases)
 
