@@ -8,6 +8,7 @@ import torch
 from talkstream.benchmarks import codec_curve
 from talkstream.benchmarks.codec_curve import Point, frame_ms, measure, plots, report
 from talkstream.benchmarks.records import read_records, write_records
+from talkstream.training.trainer import Budget
 
 
 def test_time_grows_with_width_and_side():
@@ -25,7 +26,7 @@ def test_points_survive_the_file_and_finished_ones_are_kept(tmp_path, monkeypatc
     assert read_records(table, Point) == [done, trained]
     timed = []
     monkeypatch.setattr(codec_curve, "frame_ms", lambda dim, side, dtype: timed.append((dim, side)) or 5.0)
-    points = measure([4], [32, 48], seconds=0.0, clips=1, runs=tmp_path, table=table)
+    points = measure([4], [32, 48], budget=None, clips=1, runs=tmp_path, table=table)
     assert points == [done, Point(4, 48, 5.0, 5.0, 0.0)]
     assert timed == [(4, 48)] * 2
     assert read_records(table, Point) == [done, trained, points[1]]
@@ -35,7 +36,22 @@ def test_points_survive_the_file_and_finished_ones_are_kept(tmp_path, monkeypatc
 def test_the_page_gives_frames_per_second(point):
     row = report([point], "command").splitlines()[-1]
     assert "| 4 | 32 | 2.00 | 500 | 4.00 | 250 |" in row
-    assert ("27.50 | 24.25" in row) == (point.psnr is not None)
+    assert ("60 s | 27.50 | 24.25" in row) == (point.psnr is not None)
+
+
+def test_a_training_counts_steps_or_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(codec_curve, "frame_ms", lambda dim, side, dtype: 5.0)
+    budgets = []
+    monkeypatch.setattr(
+        codec_curve,
+        "trained_psnr",
+        lambda *point, budget, **_: budgets.append(budget) or {"psnr": 20.0 + budget.steps},
+    )
+    for budget in (Budget(seconds=3.0), Budget(steps=7), Budget(steps=7)):
+        [point] = measure([4], [32], budget=budget, clips=1, runs=tmp_path, table=tmp_path / "curve.csv")
+        assert point.psnr == 20.0 + budget.steps
+    assert budgets == [Budget(seconds=3.0), Budget(steps=7)]
+    assert "| 7 steps | 27.00 |" in report([point], "command")
 
 
 def test_plots_have_a_line_per_side_and_quality_where_it_is_known():
