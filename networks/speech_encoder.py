@@ -11,6 +11,9 @@ from torch import Tensor, nn
 MEL_PER_FRAME = 4  # mel frames (10 ms) per video frame (40 ms)
 _FRAME_WINDOW_MEL = 16  # mel frames under one value of the second convolution
 _BLOCK_TAPS = 5  # video frames that a residual block spans
+_FRONT_AHEAD_MEL = (
+    8  # of the strided convolutions' window: half of what lies beyond the frame's own four, and a little
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,16 @@ class SpeechEncoderConfig:
         return _FRAME_WINDOW_MEL + self.blocks * (_BLOCK_TAPS - 1) * MEL_PER_FRAME
 
     @property
+    def frames_ahead(self) -> list[int]:
+        """Video frames that each block sees beyond the one it adds to, so that what it adds to is the frame itself."""
+        total = min(
+            max(0, self.ahead_mel - _FRONT_AHEAD_MEL) // MEL_PER_FRAME, self.blocks * (_BLOCK_TAPS - 1)
+        )
+        return [
+            total * (block + 1) // self.blocks - total * block // self.blocks for block in range(self.blocks)
+        ]
+
+    @property
     def past_mel(self) -> int:
         """Mel frames before a video frame's own four."""
         return self.window_mel - MEL_PER_FRAME - self.ahead_mel
@@ -52,17 +65,20 @@ class SpeechState:
 
 
 class ResidualBlock(nn.Module):
-    """A convolution over video frames and a mixing of channels, added to the middle of what it has seen."""
+    """A convolution over video frames and a mixing of channels, added to one of the frames that it has seen."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, ahead: int) -> None:
         super().__init__()
+        self.ahead = ahead
+        self.dropout = 0.0  # share of its channels that a training of the encoder leaves out
         self.conv = nn.Conv1d(width, width, _BLOCK_TAPS)
         self.mix = nn.Conv1d(width, width, 1)
 
     def forward(self, x_BCA: Tensor) -> Tensor:
         """(B, width, A) -> (B, width, A - 4)."""
-        edge = _BLOCK_TAPS // 2
-        return x_BCA[:, :, edge:-edge] + self.mix(F.gelu(self.conv(x_BCA)))
+        hidden = F.dropout(F.gelu(self.conv(x_BCA)), self.dropout, self.training)
+        seen = self.mix(hidden)
+        return x_BCA[:, :, _BLOCK_TAPS - 1 - self.ahead :][:, :, : seen.shape[2]] + seen
 
 
 class SpeechEncoder(nn.Module):
@@ -73,7 +89,7 @@ class SpeechEncoder(nn.Module):
         self.config = config
         self.conv1 = nn.Conv1d(config.bins, config.hidden, 6, stride=2)
         self.conv2 = nn.Conv1d(config.hidden, config.hidden, 6, stride=2)
-        self.blocks = nn.ModuleList(ResidualBlock(config.hidden) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(config.hidden, ahead=n) for n in config.frames_ahead)
         self.out = nn.Conv1d(config.hidden, config.width, 1)
 
     def init_state(self, batch: int = 1) -> SpeechState:

@@ -133,7 +133,7 @@ def _speech(recipe: Recipe, settings: object, *, device: torch.device) -> Stage:
         with main_first():
             if not path.exists():
                 log.info("speaking %s sentences", name)
-                save_speech_bank(path, make_bank(settings, MEL, held_out=held_out))
+                save_speech_bank(path, make_bank(settings, MEL, held_out=held_out, workers=2))
         banks.append(load_speech_bank(path))
     return SpeechStage(settings, SPEECH, *banks, device=device)
 

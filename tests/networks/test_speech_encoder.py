@@ -52,3 +52,29 @@ def test_sessions_are_independent(encoder):
 def test_refuses_a_look_ahead_beyond_its_window():
     with pytest.raises(ValueError, match="ahead_mel is 45"):
         SpeechEncoderConfig(blocks=2, ahead_mel=45)
+
+
+@pytest.mark.parametrize("blocks", [1, 4, 7])
+def test_blocks_add_to_the_frame_itself(blocks):
+    """With nothing to add a feature is that of the strided convolutions around its own four mel frames."""
+    config = SpeechEncoderConfig(
+        bins=5, width=8, hidden=12, blocks=blocks, ahead_mel=12 if blocks == 1 else 24
+    )
+    encoder = SpeechEncoder(config).double().requires_grad_(False)
+    for block in encoder.blocks:
+        block.mix.weight.zero_()
+        block.mix.bias.zero_()
+    mel = torch.randn(1, 160, 5, dtype=torch.float64, requires_grad=True)
+    encoder(mel)[0, 20].sum().backward()
+    heard = mel.grad[0].abs().sum(dim=1).nonzero().flatten()
+    assert (heard.min(), heard.max()) == (20 * 4 - 4, 20 * 4 + 11)
+
+
+def test_dropout_is_for_the_training_of_the_encoder_alone(encoder):
+    mel = torch.randn(1, 80, 5, dtype=torch.float64)
+    whole = encoder.train()(mel)
+    torch.testing.assert_close(encoder(mel), whole, atol=0, rtol=0)
+    for block in encoder.blocks:
+        block.dropout = 0.5
+    assert (encoder(mel) - whole).abs().max() > 1e-3
+    torch.testing.assert_close(encoder.eval()(mel), whole, atol=0, rtol=0)

@@ -15,7 +15,7 @@ from talkstream.training.data import save_bank
 from talkstream.training.experts import ExpertSettings
 from talkstream.training.finetune import FinetuneSettings
 from talkstream.training.ode import OdeSettings
-from talkstream.training.speech import MouthRegressor
+from talkstream.training.speech import FaceRegressor
 from talkstream.training.teacher import TeacherSettings
 from talkstream.training.teacher_sampling import TeacherSampling
 from talkstream.training.trainer import Budget, train
@@ -57,7 +57,7 @@ def _same(weights, folder):
 
 
 def test_every_stage_starts_from_what_the_one_before_left(tmp_path):
-    regressor = MouthRegressor(SPEECH)
+    regressor = FaceRegressor(SPEECH)
     (tmp_path / "teacher" / "speech").mkdir(parents=True)
     torch.save(
         {"stage": {"regressor": regressor.state_dict()}}, tmp_path / "teacher" / "speech" / "training.pt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkstream.training.augment import augment, warp_mel
+from talkstream.training.augment import augment, mask_mel, tilt_mel, warp_mel
 from talkstream.training.world.acting import DOMAINS, free_acting, spoken_acting
 from talkstream.training.world.pose import POSE_NAMES
 from talkstream.training.world.sentences import nonsense
@@ -101,3 +101,24 @@ def test_warped_mel_moves_bins_and_nothing_else():
     assert abs(moved.mean()) < 0.5
     one = np.zeros((1, 6, 40), np.float32)
     assert (warp_mel(one, np.random.default_rng(3)) == 0).all()
+
+
+def test_tilted_mel_has_a_smooth_gain_of_its_own_for_each_clip():
+    even = np.ones((300, 6, 40), np.float32)
+    gain = tilt_mel(even, np.random.default_rng(3))
+    assert gain.dtype == np.float32
+    assert (gain == gain[:, :1]).all()
+    assert 0.2 < np.log(gain).std() < 0.3
+    assert np.abs(np.diff(np.log(gain[:, 0]), axis=1)).mean() < 0.06
+    assert np.abs(np.log(gain).mean()) < 0.03
+
+
+def test_masked_mel_lacks_some_bins_and_some_frames():
+    even = np.ones((200, 100, 40), np.float32)
+    masked = mask_mel(even, np.random.default_rng(3))
+    assert (even == 1).all()
+    bins, frames = (masked == 0).all(axis=1).sum(axis=1), (masked == 0).all(axis=2).sum(axis=1)
+    assert bins.max() <= 12 and frames.max() <= 24
+    assert 4 < bins.mean() < 7 and 9 < frames.mean() < 13
+    kept = (masked == 1) == ~((masked == 0).all(axis=1)[:, None] | (masked == 0).all(axis=2)[:, :, None])
+    assert kept.all()

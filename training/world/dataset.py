@@ -58,7 +58,7 @@ class Dataset:
     domain: np.ndarray | None = None
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+def spawned_pool(workers: int) -> ProcessPoolExecutor:
     """Workers that start empty: espeak-ng hangs in a process forked from one where it runs."""
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
@@ -69,7 +69,7 @@ def _clips(size: DatasetSize, workers: int) -> Iterator[Clip]:
         random_clip, frames=size.frames, side=size.side, held_out=size.held_out, motion=size.motion,
         domains=size.domains,
     )  # fmt: skip
-    with _pool(workers) as pool:
+    with spawned_pool(workers) as pool:
         yield from pool.map(draw, seeds, chunksize=4)
 
 
@@ -113,7 +113,7 @@ def generate_dubbed(folder: Path, source: Path, *, workers: int = 2) -> None:
     frames = _empty_frames(folder, size)
     draw = partial(dubbed_frames, side=size.side, held_out=size.held_out)
     seeds = range(size.first_seed, size.first_seed + size.clips)
-    with _pool(workers) as pool:
+    with spawned_pool(workers) as pool:
         for index, drawn in enumerate(pool.map(draw, seeds, own.pose, dub, chunksize=4)):
             frames[index] = drawn
     frames.flush()
