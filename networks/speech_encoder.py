@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 MEL_PER_FRAME = 4  # mel frames (10 ms) per video frame (40 ms)
 _FRAME_WINDOW_MEL = 16  # mel frames under one value of the second convolution
+_FRONT_AHEAD_MEL = 8  # of these, beyond the video frame's own four; the other four lie before it
 _BLOCK_TAPS = 5  # video frames that a residual block spans
-_FRONT_AHEAD_MEL = (
-    8  # of the strided convolutions' window: half of what lies beyond the frame's own four, and a little
-)
 
 
 @dataclass(frozen=True)
