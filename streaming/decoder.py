@@ -4,7 +4,7 @@ Every causal convolution keeps the last two frames of its input. Latents pass on
 chunking of a stream gives the same bits; the first latent is one frame, every other one four. The walk
 reads attribute names only, which are the names in a checkpoint, so it runs on networks.causal_vae, on its
 folded form for CPUs and on a host's Wan VAE alike. After Wan 2.1's cached decode (Wan-Video, vae.py): beyond the
-second temporal upsampling frames go on in pairs, as ComfyUI does it.
+second temporal upsampling frames go on in pairs, as ComfyUI does it; the folded form takes a latent's four at once.
 
 What holds against ComfyUI's whole decode of the same latents: within 1e-5 in float32 and within rounding in
 bfloat16; on one thread of a CPU bit for bit with `exact`, which walks the VAE's own layers and is about four
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .carried import CausalWalk, check_tree, per_frame
 
-PAIR = 2  # frames that the high-resolution layers take at a time
+PAIR = 2  # frames that the high-resolution layers take at a time; folded, all of a latent's
 
 
 class StreamingDecoder(CausalWalk):
@@ -44,6 +44,7 @@ class StreamingDecoder(CausalWalk):
         """
         check_tree(vae, "decoder", "conv2", "upsamples")
         super().__init__(vae, ("decoder", "conv2"), device=device, dtype=dtype, exact=exact)
+        self._at_once = PAIR if exact or self.device.type != "cpu" else 2 * PAIR
 
     @torch.inference_mode()
     def decode(self, latents_BCTHW: Tensor) -> Tensor:
@@ -75,12 +76,12 @@ class StreamingDecoder(CausalWalk):
         return frames
 
     def _upsample(self, layers: list[nn.Module], x: Tensor, frames: list[Tensor]) -> None:
-        """The rest of the decoder; splits into pairs after a temporal upsampling made more than two frames."""
+        """The rest of the decoder; splits after a temporal upsampling made more frames than it takes at once."""
         for index, layer in enumerate(layers):
             x = self._resample(layer, x) if hasattr(layer, "resample") else self.block(layer, x)
-            if getattr(layer, "time_conv", None) is not None and x.shape[2] > PAIR:
-                for pair in x.split(PAIR, dim=2):
-                    self._upsample(layers[index + 1 :], pair, frames)
+            if getattr(layer, "time_conv", None) is not None and x.shape[2] > self._at_once:
+                for part in x.split(self._at_once, dim=2):
+                    self._upsample(layers[index + 1 :], part, frames)
                 return
         frames.append(self.sequence(self.vae.decoder.head, x))
 
