@@ -48,6 +48,7 @@ VIDEO_CODECS = {
     ),
 }
 VideoCodec = Literal["h264", "vp9"]
+SMALL_PICTURE = 256 * 256  # pixels; slices so thin that threads wait for each other longer than they work
 
 
 class VideoWriter:
@@ -143,6 +144,8 @@ class VideoWriter:
         encoder, options = VIDEO_CODECS[codec]
         stream = self._container.add_stream(encoder, rate=self.fps, options={"crf": str(quality), **options})
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
+        if self.width * self.height <= SMALL_PICTURE:
+            stream.codec_context.thread_count = 1
         context = stream.codec_context
         context.time_base = 1 / self.fps
         context.gop_size = max(1, round(self.fps))  # a place to jump to every second
