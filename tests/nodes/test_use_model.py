@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from talkstream.tests.nodes.test_graft import host_velocities, largest_differenc
 
 pytestmark = pytest.mark.host
 
+MINI = Path(__file__).resolve().parents[2] / "assets" / "diffusion_models" / "talkstream_mini.safetensors"
 SIZES = {"dim": 128, "ffn_dim": 256, "layers": 6}
 BLOCK = 32  # numbers that share a scale, as in GGUF's Q8_0
 
@@ -60,6 +62,17 @@ def test_plain_weights(host, path):
     expected = host_velocities(load_student(path, precision="fp32"))
     assert max(float(v.abs().max()) for v in expected) > 0.1
     assert largest_difference(host_velocities(student), expected) == 0.0
+
+
+def test_what_ships(host):
+    """The Mini, whose text matrix is zeros in eight bits; everything else is not."""
+    stored = load_file(str(MINI))
+    assert [n for n, t in stored.items() if t.dtype == torch.float8_e4m3fn] == ["text_embedding.0.weight"]
+    student, summary = adopt(core_model(MINI), MINI)
+    assert "profile talkstream_mini" in summary
+    expected = host_velocities(load_student(MINI, precision="fp32"))
+    assert max(float(v.abs().max()) for v in expected) > 0.1
+    assert largest_difference(host_velocities(student), expected) < 1e-5
 
 
 def test_lora_before_and_after(host, path):
