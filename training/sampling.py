@@ -23,6 +23,7 @@ from ..streaming.mouth_mask import MouthMask
 from .codec import to_tensor
 from .conditions import Condition, LipSyncCondition, PortraitCondition
 from .data import encode_normalised
+from .export import SPEECH_PREFIX
 from .mini import MEL, NETWORK, SPEECH
 from .precision import half_precision
 from .rollout import Rollout
@@ -53,18 +54,23 @@ def load_mini(
     device: torch.device = torch.device("cpu"),  # noqa: B008
 ) -> Mini:
     """Read the two files of the Mini, or of its lip-sync sister."""
-    with safe_open(student_file, "pt") as file:
-        profile = StudentProfile.from_json(file.metadata()[METADATA_KEY])
-    tensors = {name: tensor.float() for name, tensor in load_file(student_file).items()}
-    network = replace(NETWORK, in_dim=tensors["patch_embedding.weight"].shape[1])
-    student = TrainableStudent(network, SPEECH, torch.Generator().manual_seed(0))
-    encoder = {
-        k.removeprefix("speech_encoder."): v for k, v in tensors.items() if k.startswith("speech_encoder.")
-    }
-    student.encoder.load_state_dict(encoder)
-    student.network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("speech_encoder.")})
+    student, profile = load_student(student_file)
     student = student.eval().requires_grad_(False).to(device)
     return Mini(student, load_codec_file(codec_file).to(device), profile)
+
+
+def load_student(path: Path) -> tuple[TrainableStudent, StudentProfile]:
+    """An exported student that hears by itself, in float32, and its profile."""
+    with safe_open(path, "pt") as file:
+        profile = StudentProfile.from_json(file.metadata()[METADATA_KEY])
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    encoder = {k.removeprefix(SPEECH_PREFIX): v for k, v in tensors.items() if k.startswith(SPEECH_PREFIX)}
+    network = replace(NETWORK, in_dim=tensors["patch_embedding.weight"].shape[1])
+    speech = replace(SPEECH, blocks=sum(name.endswith(".conv.weight") for name in encoder))
+    student = TrainableStudent(network, speech, torch.Generator().manual_seed(0))
+    student.encoder.load_state_dict(encoder)
+    student.network.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(SPEECH_PREFIX)})
+    return student, profile
 
 
 def portrait_condition(mini: Mini, portrait: np.ndarray) -> PortraitCondition:

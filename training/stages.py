@@ -34,7 +34,7 @@ from .perceptual import perceptual_loss
 from .refiner import RefinerStage
 from .reward import SyncConfidence
 from .sampling import load_codec_file
-from .speech import SpeechStage, load_speech_bank, make_bank, save_speech_bank
+from .speech import FaceRegressor, SpeechStage, load_speech_bank, make_bank, save_speech_bank
 from .student import TrainableStudent
 from .sync_reward import SyncReward
 from .sync_stage import SyncNetStage
@@ -340,6 +340,13 @@ def read_network(folder: Path, config: WanConfig) -> TrainableStudent:
     network = TrainableStudent(config, SPEECH, torch.Generator().manual_seed(0))
     network.load_state_dict(_averaged(folder))
     return network
+
+
+def read_regressor(folder: Path) -> FaceRegressor:
+    """What a finished speech stage left in its folder: the speech encoder and its reading of faces."""
+    regressor = FaceRegressor(SPEECH)
+    regressor.load_state_dict(_stage_weights(folder, "regressor"))
+    return regressor
 
 
 def _averaged(folder: Path) -> dict[str, Tensor]:
