@@ -121,12 +121,24 @@ def make_latent_bank(data: Dataset, vae: CausalVAE, mel: MelSettings, *, version
 def make_lipsync_bank(
     data: Dataset, dubbed: Dataset, vae: CausalVAE, mel: MelSettings, *, versions: int
 ) -> LatentBank:
-    """Encode clips, the same with their mouths blanked, and what generate_dubbed drew of them."""
-    bank = make_latent_bank(dubbed, vae, mel, versions=versions)
+    """Encode clips, the same with their mouths blanked, and what generate_dubbed drew of them.
+
+    Both ways: first the clips as source and the drawn ones as latents, then, with the clips' own speech, the other way
+    round. The mask holds all in which the two differ, so blanked they are the same.
+    """
     mask = MouthMask.drawn()
-    source = [encode_normalised(vae, to_tensor(clip[None])) for clip in data.frames]
+    there, back = (make_latent_bank(clips, vae, mel, versions=versions) for clips in (dubbed, data))
     masked = [encode_normalised(vae, mask.blank(to_tensor(clip[None]))) for clip in data.frames]
-    return replace(bank, source=_stacked(source), masked=_stacked(masked))
+    there = replace(there, source=back.latents, masked=_stacked(masked))
+    return _joined(there, replace(back, source=there.latents, masked=there.masked))
+
+
+def _joined(*banks: LatentBank) -> LatentBank:
+    """The clips of several banks that hold the same, in one."""
+    parts = {item.name: [getattr(bank, item.name) for bank in banks] for item in fields(LatentBank)}
+    return LatentBank(
+        **{name: None if part[0] is None else np.concatenate(part) for name, part in parts.items()}
+    )
 
 
 def _stacked(latents: list[Tensor]) -> np.ndarray:

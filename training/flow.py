@@ -30,7 +30,11 @@ _EVALUATION_CLIPS = 8
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """Numbers that every flow-matching stage has: batch, rates, where the loss looks, running average, seed."""
+    """Numbers that every flow-matching stage has: batch, rates, where the loss looks, running average, seed.
+
+    hearing_only: train nothing but the layers that make tokens of speech and add them, all by AdamW at other_lr: few
+    weights, which clips that are few do not teach by heart.
+    """
 
     batch: int = 8
     matrix_lr: float = 0.01
@@ -40,6 +44,7 @@ class FlowSettings:
     eye_weight: float = 2.0
     ema_decay: float = 0.995
     seed: int = 0
+    hearing_only: bool = False
 
 
 def flow_loss(
@@ -100,12 +105,15 @@ class FlowStage:
         self.settings, self._bank, self._held_out, self._device = settings, bank, held_out, device
         self.student = make_student(network, speech, seed=settings.seed, device=device, reads_text=reads_text)
         self.student.encoder.requires_grad_(False)
+        if settings.hearing_only:
+            self.student.learn_to_hear_alone()
         if sharded:
             shard(self.student)
         self.average = ExponentialAverage(self.student, decay=settings.ema_decay)
         self.optimisers = make_optimisers(
-            self.student, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr, keep_adam=_keeps_adam
-        )
+            self.student, matrix_lr=settings.matrix_lr, other_lr=settings.other_lr,
+            keep_adam=lambda name: settings.hearing_only or _keeps_adam(name),
+        )  # fmt: skip
         weights = importance(*size, mouth=settings.mouth_weight, eyes=settings.eye_weight)
         self._importance = weights.to(device)
 

@@ -49,6 +49,11 @@ class TrainableStudent(nn.Module):
             block.cross_attn.k.weight.zero_()
         self.network.text_embedding[0].weight.requires_grad_(False)
 
+    def learn_to_hear_alone(self) -> None:
+        """Only AudioPack and the layers that add its tokens go on learning."""
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name.startswith(("audio_proj.", "audio_cond_projs.")))
+
     def features(self, mel_BAM: Tensor) -> Tensor:
         """Mel of a clip from its start, (B, 4 * (4T - 3), bins) -> packed speech features (B, T, V).
 

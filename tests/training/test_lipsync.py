@@ -101,14 +101,29 @@ def test_bank_keeps_source_and_blanked_source_beside_the_dub(tmp_path):
     )
     save_bank(tmp_path / "bank.npz", made)
     bank = load_bank(tmp_path / "bank.npz")
-    assert bank.latents.shape == bank.source.shape == bank.masked.shape == (2, 16, 2, 4, 4)
-    assert bank.mel.shape[:3] == (2, 2, 5 * MEL_PER_FRAME)
+    assert bank.latents.shape == bank.source.shape == bank.masked.shape == (4, 16, 2, 4, 4)
+    assert bank.mel.shape[:3] == (4, 2, 5 * MEL_PER_FRAME)
     gap = encode_clips(vae, frames) - encode_clips(vae, dubbed)
-    found = torch.from_numpy(bank.source.astype(np.float32) - bank.latents.astype(np.float32))
+    found = torch.from_numpy(bank.source[:2].astype(np.float32) - bank.latents[:2].astype(np.float32))
     assert torch.corrcoef(torch.stack([gap.flatten(), found.flatten()]))[0, 1] > 0.9
     condition = bank.condition(np.array([1, 0]), 1)
     assert torch.equal(condition.mask_HW, MouthMask.drawn().latents(4, 4))
     assert torch.equal(condition.source_BCTHW, torch.from_numpy(bank.source[[1, 0], :, :1]).float())
+
+
+def test_a_lipsync_bank_dubs_both_ways():
+    """What was drawn again becomes the source, and the clip with its own speech and mouth what is to be made."""
+    random = np.random.default_rng(0)
+    frames, dubbed = (random.integers(0, 255, (2, 5, 32, 32, 3), dtype=np.uint8) for _ in range(2))
+    samples, mouth = random.standard_normal((2, 3200)), random.random((2, 5, 5))
+    vae = CausalVAE(VAEConfig(dim=4)).requires_grad_(False)
+    clips, again = Dataset(frames, samples, mouth), Dataset(dubbed, samples[::-1], mouth[::-1])
+    bank = make_lipsync_bank(clips, again, vae, MEL, versions=1)
+    assert np.array_equal(bank.latents[2:], bank.source[:2])
+    assert np.array_equal(bank.source[2:], bank.latents[:2])
+    assert np.array_equal(bank.masked[2:], bank.masked[:2])
+    assert np.array_equal(bank.mel[2:], bank.mel[[1, 0]])
+    assert np.array_equal(bank.mouth[2:], bank.mouth[[1, 0]])
 
 
 def test_a_portrait_bank_gives_portrait_conditions():

@@ -88,6 +88,21 @@ def test_resumed_equals_uninterrupted(make, tmp_path):
         assert torch.equal(torch.as_tensor(tensor), torch.as_tensor(got[name])), name
 
 
+def test_hearing_only_changes_what_tokens_pass_through():
+    stage = FinetuneStage(
+        FinetuneSettings(batch=2, hearing_only=True), random_bank(3), random_bank(2, seed=1),
+        network=NETWORK, speech=SPEECH, cache=CACHE, sigmas=SIGMAS,
+    )  # fmt: skip
+    stage.start_from(random_student().state_dict())
+    before = {name: tensor.clone() for name, tensor in stage.student.state_dict().items()}
+    for step in range(2):
+        stage.step(step, 0.0)
+    after = stage.student.state_dict()
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {n for n in before if n.startswith(("network.audio_proj.", "network.audio_cond_projs."))}
+    assert [type(optimiser) for optimiser in stage.optimisers] == [torch.optim.AdamW]
+
+
 def test_finetune_learns_a_constant_clip():
     """Where every clip is the same and still, the flow loss falls well below the variance of the noise."""
     bank = random_bank(1)
