@@ -17,7 +17,6 @@ from .sharded_tensors import whole_state
 from .student import TrainableStudent
 
 SPEECH_PREFIX = "speech_encoder."
-TEXT_MATRIX = "text_embedding.0.weight"  # 4096 wide; a student without a text has only zeros in it
 HEAD_WIDTH = 128  # of every Wan network; no tensor of a released file tells it
 RELEASED_SLOTS = 4 * 14  # frames of a latent times hidden states of wav2vec2-base
 
@@ -66,9 +65,7 @@ def export_student(
     All processes call it, since a network may be sharded; the main one writes.
     """
     tensors = whole_state(network.state_dict()) | encoder.state_dict(prefix=SPEECH_PREFIX)
-    stored = _stored(tensors, dtype)
-    if not stored[TEXT_MATRIX].any():  # loaders ask for its full size; a byte holds a zero too
-        stored[TEXT_MATRIX] = stored[TEXT_MATRIX].to(torch.float8_e4m3fn)
+    stored = _zeros_in_bytes(_stored(tensors, dtype))
     if is_main():
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(stored, path, metadata={METADATA_KEY: profile.to_json()})
@@ -123,3 +120,11 @@ def _check_released(path: Path, student: TrainableStudent) -> None:
 
 def _stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in tensors.items()}
+
+
+def _zeros_in_bytes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices of zeros alone, as a student without a text has, in eight bits: loaders ask for their full size."""
+    return {
+        name: tensor.to(torch.float8_e4m3fn) if tensor.ndim > 1 and not tensor.any() else tensor
+        for name, tensor in tensors.items()
+    }

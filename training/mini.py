@@ -11,7 +11,7 @@ from ..networks.speech_encoder import SpeechEncoderConfig
 from ..networks.wan import WanConfig
 
 MEL = MelSettings()
-SPEECH = SpeechEncoderConfig(bins=MEL.bins, width=128, hidden=192, blocks=4, ahead_mel=24)
+SPEECH = SpeechEncoderConfig(bins=MEL.bins, width=128, hidden=192, blocks=6, ahead_mel=24)
 NETWORK = WanConfig(
     dim=256, in_dim=33, ffn_dim=1024, num_heads=2, num_layers=6, text_dim=4096,
     audio_in=FRAMES_PER_LATENT * SPEECH.width,

@@ -99,7 +99,9 @@ def test_hearing_only_changes_what_tokens_pass_through():
         stage.step(step, 0.0)
     after = stage.student.state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert changed == {n for n in before if n.startswith(("network.audio_proj.", "network.audio_cond_projs."))}
+    assert changed == {
+        n for n in before if n.startswith(("network.audio_proj.", "network.audio_cond_projs."))
+    }
     assert [type(optimiser) for optimiser in stage.optimisers] == [torch.optim.AdamW]
 
 
