@@ -1,7 +1,8 @@
 """Another ear for a finished student, and how far a voice moves it; neither needs clips with pictures.
 
-Command: python -m talkstream.training.hearing --student STUDENT --out STUDENT [--encoder FOLDER] [--gain 1.15]
-    --speech runs/v1_teacher/train_speech.npz
+Command: python -m talkstream.training.hearing --student STUDENT [STUDENT] --out STUDENT [--encoder FOLDER]
+    [--gain 1.2] --speech runs/v1_teacher/train_speech.npz
+Of two students, before and after a training that their speech encoder took no part in, the mean is taken.
 A speech encoder learns from speech alone and may go on learning when a student behind it is finished. Its features
 then mean something else; its last matrix is chosen anew, so that they mean what the student knows.
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks.audio_pack import pack_vectors
+from ..networks.profile import StudentProfile
 from ..networks.speech_encoder import SpeechEncoder
 from .export import export_student
 from .sampling import load_student
@@ -99,16 +101,25 @@ def _reading_of(regressor: FaceRegressor) -> Tensor:
     )
 
 
+@torch.no_grad()
+def _mean(paths: list[Path]) -> tuple[TrainableStudent, StudentProfile]:
+    """The mean weights of students of one size, with the first one's profile."""
+    (student, profile), *others = (load_student(path) for path in paths)
+    states = [student.state_dict(), *(other.state_dict() for other, _ in others)]
+    student.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
+    return student, profile
+
+
 def main() -> None:
     """Read a student's file, change it, write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--student", type=Path, required=True)
+    parser.add_argument("--student", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--speech", type=Path, required=True, help="speech bank of the speech stage")
     parser.add_argument("--encoder", type=Path, help="folder of a finished speech stage")
     parser.add_argument("--gain", type=float, default=1.0)
     choice = parser.parse_args()
-    student, profile = load_student(choice.student)
+    student, profile = _mean(choice.student)
     whole = load_speech_bank(choice.speech)
     bank = SpeechBank(whole.mel[:CLIPS], whole.mouth[:CLIPS])
     if choice.encoder is not None:

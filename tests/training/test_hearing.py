@@ -11,6 +11,7 @@ import torch
 
 from talkstream.networks.audio_pack import pack_vectors
 from talkstream.networks.speech_encoder import SpeechEncoder
+from talkstream.training.export import export_student
 from talkstream.training.hearing import lay_under, main, move_further
 from talkstream.training.initialisation import initialise
 from talkstream.training.sampling import load_student
@@ -112,3 +113,23 @@ def test_the_command_writes_a_student_that_loads(tmp_path, monkeypatch):
     weight = old.network.audio_proj.norm_out.weight
     torch.testing.assert_close(new.network.audio_proj.norm_out.weight, 2 * weight, rtol=1e-3, atol=1e-3)
     assert any(n.startswith("encoder.blocks.") for n in changed)
+
+
+def test_of_two_students_the_mean_is_taken(tmp_path, monkeypatch):
+    one, profile = load_student(MINI)
+    two = copy.deepcopy(one)
+    with torch.no_grad():
+        two.network.audio_cond_projs[0].bias += 1
+    export_student(tmp_path / "two.safetensors", two.network, two.encoder, profile)
+    bank = _bank(clips=2)
+    bank = SpeechBank(np.tile(bank.mel, (1, 1, 7))[..., : one.encoder.config.bins], bank.mouth)
+    save_speech_bank(tmp_path / "speech.npz", bank)
+    options = f"--student {MINI} {tmp_path / 'two.safetensors'} --speech {tmp_path / 'speech.npz'}"
+    monkeypatch.setattr(
+        "sys.argv", ["hearing", *options.split(), "--out", str(tmp_path / "mean.safetensors")]
+    )
+    main()
+    mean, _ = load_student(tmp_path / "mean.safetensors")
+    bias = one.network.audio_cond_projs[0].bias
+    torch.testing.assert_close(mean.network.audio_cond_projs[0].bias, bias + 0.5, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(mean.network.head.head.weight, one.network.head.head.weight)
