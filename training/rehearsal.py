@@ -51,9 +51,11 @@ def rehearse(
 
 
 def _finetune(part: StageRecipe, shape: Shape, *, device: torch.device, sharded: bool) -> FinetuneStage:
+    """Without a reader, as in distillation."""
     bank = shape.random_bank(_CLIPS)
+    settings = replace(part.settings, reading_share=0.0)
     return FinetuneStage(
-        part.settings, bank, bank, network=shape.network, speech=None, cache=shape.profile.cache_spec,
+        settings, bank, bank, network=shape.network, speech=None, cache=shape.profile.cache_spec,
         sigmas=shape.profile.sigmas, device=device, sharded=sharded,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import torch
 
 from talkstream.networks.wan import WanConfig, WanModel
 from talkstream.tests import layouts
+from talkstream.training import finetune
 from talkstream.training.config import Recipe, StageRecipe, load_recipe
 from talkstream.training.dmd import DistilSettings
 from talkstream.training.finetune import FinetuneSettings
@@ -91,6 +92,20 @@ def test_every_rollout_runs_without_numbers(rollout):
     part = StageRecipe("distil", settings, Budget(steps=2), Budget(steps=2))
     (kept,) = rehearse(replace(recipe_of("distil"), stages=(part,)), tiny("livetalk_1.3b"), device=META)
     assert kept.optimiser and all(parameter.grad is None for parameter in kept.trained)
+
+
+def test_no_reader_is_trained_to_rehearse_flow_matching(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("a reader of mouths was trained on random latents")
+
+    monkeypatch.setattr(finetune, "train_latent_reader", refuse)
+    part = StageRecipe(
+        "finetune", FinetuneSettings(batch=1, reading_share=15.0), Budget(steps=2), Budget(steps=2)
+    )
+    (kept,) = rehearse(
+        replace(recipe_of("finetune"), stages=(part,)), tiny("livetalk_1.3b"), device=torch.device("cpu")
+    )
+    assert set(kept.networks) == {"student"}
 
 
 @pytest.mark.parametrize("name", SHAPES)
